@@ -1,0 +1,1 @@
+//! Ids, states and the transition table of Taskyard tasks.

@@ -1,0 +1,1 @@
+//! What Taskyard's processes must agree on: topology, wire formats, store, settings.

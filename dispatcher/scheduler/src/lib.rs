@@ -1,0 +1,1 @@
+//! The scheduler of Taskyard: decisions without I/O.

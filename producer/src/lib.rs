@@ -1,0 +1,1 @@
+//! Submit Taskyard tasks: a library, and the command line.
