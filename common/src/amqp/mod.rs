@@ -1,0 +1,87 @@
+//! RabbitMQ as Taskyard uses it: the only place that names lapin.
+//!
+//! No automatic recovery: whoever opens a connection owns it, sees it fail, throws away everything
+//! that hangs on it and opens a new one. Nothing waits without a limit, and a limit that passes
+//! means *unknown*.
+
+mod address;
+mod connection;
+
+mod acks;
+mod consumer;
+mod publisher;
+
+mod topology;
+
+pub use acks::{Acks, Settled};
+pub use address::{Address, AddressError, AmqpSettings};
+pub use connection::{Connection, jittered_wait};
+pub use consumer::{ConsumeOptions, Consumer, Delivery};
+pub use lapin::BasicProperties as Properties;
+pub use lapin::Channel;
+pub use lapin::types::{
+    AMQPValue as Value, FieldArray, FieldTable as Headers, LongString, ShortString,
+};
+pub use publisher::{Message, Publication, Publisher};
+pub use topology::{QueueKind, Topology, declare_worker_queue, private_queue};
+
+/// What went wrong with the broker.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AmqpError {
+    /// No host of the list could be reached: try again later.
+    #[error("no broker of {hosts} could be reached")]
+    Unreachable {
+        /// The hosts tried, without credentials.
+        hosts: String,
+        /// What the last one said.
+        #[source]
+        last: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The broker refused user or password, or the vhost: mend the settings.
+    #[error("the broker refused the connection: {0}")]
+    Refused(String),
+    /// A queue or exchange exists with other arguments, or a permission is missing: mend it.
+    #[error("{what}: {why}")]
+    Denied {
+        /// What was asked for.
+        what: String,
+        /// What the broker said.
+        why: String,
+    },
+    /// What was asked for does not exist (yet).
+    #[error("{0} does not exist")]
+    NotFound(String),
+    /// The session ended: everything under way is unknown. Connect again.
+    #[error("the session with the broker ended")]
+    Lost(#[source] lapin::Error),
+    /// The broker did not answer in time: unknown. Connect again.
+    #[error("the broker did not answer within {0:?}")]
+    Timeout(std::time::Duration),
+}
+
+impl AmqpError {
+    /// Whether trying again can help without anybody mending anything.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        !matches!(self, AmqpError::Refused(_) | AmqpError::Denied { .. })
+    }
+
+    /// Reads a lapin error that came back from `what`.
+    pub(crate) fn from_lapin(what: &str, error: lapin::Error) -> Self {
+        use lapin::ErrorKind;
+        use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+        let ErrorKind::ProtocolError(protocol) = error.kind() else {
+            return AmqpError::Lost(error);
+        };
+        let why = protocol.get_message().to_string();
+        match protocol.kind() {
+            AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => AmqpError::NotFound(what.to_owned()),
+            AMQPErrorKind::Soft(
+                AMQPSoftError::ACCESSREFUSED | AMQPSoftError::PRECONDITIONFAILED,
+            ) => AmqpError::Denied { what: what.to_owned(), why },
+            AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => AmqpError::Refused(why),
+            _ => AmqpError::Lost(error),
+        }
+    }
+}

@@ -1,0 +1,227 @@
+use super::connection::within;
+use super::{AmqpError, Headers, Value};
+use crate::names::{DELAY_BASE_MS, DELAYS, Names};
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::{Channel, ExchangeKind};
+use taskyard_model::{Pattern, PoolName, WorkerId};
+
+/// Returns to a queue before the broker gives up on a message. Never reached; but without a limit
+/// 3.10 puts returned messages at the tail, and 4.0 drops them after 20.
+const DELIVERY_LIMIT: i64 = 1_000_000;
+/// A worker's queue that nobody used for so long goes away (empty since long: what it held came
+/// back after seconds).
+const WORKER_QUEUE_EXPIRES_MS: i64 = 7 * 86_400_000;
+/// Rejected submissions kept, and their bytes: the oldest leave.
+const REJECTED_MAX: i64 = 100_000;
+const REJECTED_BYTES_MAX: i64 = 1 << 30;
+/// A command that no leader took within a minute has nobody who still waits for it.
+const COMMAND_TTL_MS: i64 = 60_000;
+
+/// What sort of queue it is: decides its arguments, which can never change once it exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueKind<'a> {
+    /// Holds tasks until they are acked.
+    Plain,
+    /// As plain; what expires or is nacked goes to the pool's outcomes.
+    ToOutcomes {
+        /// The pool.
+        pool: &'a PoolName,
+        /// Whether the queue goes away when unused for a week.
+        is_worker: bool,
+    },
+    /// Lets go of everything after its time, to the pool's way back in.
+    Delay {
+        /// `125 ms * 2^level`.
+        level: u32,
+    },
+    /// The oldest leave.
+    Rejected,
+    /// One token, for one active consumer.
+    Leader,
+    /// Forgets after a minute.
+    Commands,
+}
+
+impl QueueKind<'_> {
+    /// The arguments of a queue of this sort.
+    #[must_use]
+    pub fn arguments(self, names: &Names) -> Headers {
+        let mut table = Headers::default();
+        let text = |text: &str| Value::LongString(text.into());
+        table.insert("x-queue-type".into(), text("quorum"));
+        table.insert("x-delivery-limit".into(), Value::LongLongInt(DELIVERY_LIMIT));
+        match self {
+            QueueKind::Leader => {
+                table.insert("x-single-active-consumer".into(), Value::Boolean(true));
+                table.insert("x-max-length".into(), Value::LongLongInt(1));
+                table.insert("x-overflow".into(), text("drop-head"));
+                return table;
+            }
+            QueueKind::Rejected => {
+                table.insert("x-max-length".into(), Value::LongLongInt(REJECTED_MAX));
+                table.insert("x-max-length-bytes".into(), Value::LongLongInt(REJECTED_BYTES_MAX));
+                table.insert("x-overflow".into(), text("drop-head"));
+                return table;
+            }
+            _ => table.insert("x-overflow".into(), text("reject-publish")),
+        };
+        let mut dead_letter = |exchange: String, key: Option<&str>| {
+            table.insert("x-dead-letter-exchange".into(), text(&exchange));
+            table.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+            if let Some(key) = key {
+                table.insert("x-dead-letter-routing-key".into(), text(key));
+            }
+        };
+        match self {
+            QueueKind::ToOutcomes { pool, is_worker } => {
+                dead_letter(names.outcomes(), Some(pool.as_str()));
+                if is_worker {
+                    table.insert("x-expires".into(), Value::LongLongInt(WORKER_QUEUE_EXPIRES_MS));
+                }
+            }
+            QueueKind::Delay { level } => {
+                dead_letter(names.again(), None);
+                let ttl = i64::try_from(DELAY_BASE_MS << level).unwrap_or(i64::MAX);
+                table.insert("x-message-ttl".into(), Value::LongLongInt(ttl));
+            }
+            QueueKind::Commands => {
+                table.insert("x-message-ttl".into(), Value::LongLongInt(COMMAND_TTL_MS));
+            }
+            QueueKind::Plain | QueueKind::Leader | QueueKind::Rejected => {}
+        }
+        table
+    }
+}
+
+/// Everything that exists before the first task: exchanges, queues, bindings.
+///
+/// Declared by the dispatcher at every start; declaring again what exists changes nothing. The
+/// targets of dead-lettering come before its sources.
+#[derive(Clone, Debug)]
+pub struct Topology<'a> {
+    /// The names.
+    pub names: &'a Names,
+    /// The pool.
+    pub pool: &'a PoolName,
+    /// The kinds that belong to the pool; the default pool has what nobody else has.
+    pub kinds: &'a [Pattern],
+}
+
+impl Topology<'_> {
+    /// Declares all of it.
+    ///
+    /// # Errors
+    /// [`AmqpError::Denied`] names what exists with other arguments or may not be declared.
+    pub async fn declare(&self, channel: &Channel) -> Result<(), AmqpError> {
+        self.exchanges(channel).await?;
+        let Topology { names, pool, .. } = self;
+        let default = PoolName::default_pool();
+        for pool in [&default, pool] {
+            self.queue(channel, &names.outcomes_queue(pool), QueueKind::Plain).await?;
+            bind(channel, &names.outcomes_queue(pool), &names.outcomes(), pool.as_str()).await?;
+            self.queue(channel, &names.again_queue(pool), QueueKind::Plain).await?;
+            bind(channel, &names.again_queue(pool), &names.again(), pool.as_str()).await?;
+            let submit = QueueKind::ToOutcomes { pool, is_worker: false };
+            self.queue(channel, &names.submit(pool), submit).await?;
+        }
+        bind(channel, &names.outcomes_queue(&default), &names.stray(), "").await?;
+        bind(channel, &names.submit(&default), &names.unbound(), "").await?;
+        for kind in self.kinds {
+            bind(channel, &names.submit(pool), &names.tasks(), kind.as_str()).await?;
+        }
+        self.queue(channel, &names.dead(), QueueKind::Plain).await?;
+        self.queue(channel, &names.rejected(), QueueKind::Rejected).await?;
+        for level in 0..DELAYS {
+            self.queue(channel, &names.delay(level), QueueKind::Delay { level }).await?;
+            bind(channel, &names.delay(level), &names.delay(level), "").await?;
+        }
+        for lane in 0..=taskyard_model::PRIORITY_MAX {
+            self.queue(channel, &names.lane(pool, lane), QueueKind::Plain).await?;
+        }
+        self.queue(channel, &names.parked(pool), QueueKind::Plain).await?;
+        self.queue(channel, &names.leader(pool), QueueKind::Leader).await?;
+        self.queue(channel, &names.commands_queue(pool), QueueKind::Commands).await?;
+        bind(channel, &names.commands_queue(pool), &names.commands(), "").await
+    }
+
+    async fn exchanges(&self, channel: &Channel) -> Result<(), AmqpError> {
+        let names = self.names;
+        let none = Headers::default;
+        let alternate = |exchange: String| {
+            let mut table = Headers::default();
+            table.insert("alternate-exchange".into(), Value::LongString(exchange.into()));
+            table
+        };
+        let mut all = vec![
+            (names.unbound(), ExchangeKind::Fanout, none()),
+            (names.stray(), ExchangeKind::Fanout, none()),
+            (names.tasks(), ExchangeKind::Topic, alternate(names.unbound())),
+            (names.outcomes(), ExchangeKind::Direct, alternate(names.stray())),
+            (names.again(), ExchangeKind::Direct, none()),
+            (names.heartbeats(), ExchangeKind::Fanout, none()),
+            (names.control(), ExchangeKind::Direct, none()),
+            (names.commands(), ExchangeKind::Fanout, none()),
+        ];
+        all.extend((0..DELAYS).map(|level| (names.delay(level), ExchangeKind::Fanout, none())));
+        for (name, kind, arguments) in all {
+            let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+            let declare = channel.exchange_declare(name.as_str().into(), kind, options, arguments);
+            within(&format!("exchange {name}"), declare).await?;
+        }
+        Ok(())
+    }
+
+    async fn queue(
+        &self,
+        channel: &Channel,
+        name: &str,
+        kind: QueueKind<'_>,
+    ) -> Result<(), AmqpError> {
+        declare(channel, name, kind.arguments(self.names)).await
+    }
+}
+
+/// Declares the queue of a worker.
+///
+/// # Errors
+/// [`AmqpError::Denied`] where it exists with other arguments, or the session is lost.
+pub async fn declare_worker_queue(
+    channel: &Channel,
+    names: &Names,
+    pool: &PoolName,
+    worker: &WorkerId,
+) -> Result<(), AmqpError> {
+    let kind = QueueKind::ToOutcomes { pool, is_worker: true };
+    declare(channel, &names.worker(worker), kind.arguments(names)).await
+}
+
+/// Declares a nameless queue of this connection alone, bound to an exchange: for heartbeats,
+/// control messages and replies, where what comes while nobody listens does not matter.
+///
+/// # Errors
+/// The exchange does not exist yet, or the session is lost.
+pub async fn private_queue(
+    channel: &Channel,
+    bind_to: Option<(&str, &str)>,
+) -> Result<String, AmqpError> {
+    let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
+    let declare = channel.queue_declare("".into(), options, Headers::default());
+    let queue = within("a private queue", declare).await?.name().to_string();
+    if let Some((exchange, key)) = bind_to {
+        bind(channel, &queue, exchange, key).await?;
+    }
+    Ok(queue)
+}
+
+async fn declare(channel: &Channel, name: &str, arguments: Headers) -> Result<(), AmqpError> {
+    let options = QueueDeclareOptions { durable: true, ..Default::default() };
+    let declare = channel.queue_declare(name.into(), options, arguments);
+    within(&format!("queue {name}"), declare).await.map(drop)
+}
+
+async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Result<(), AmqpError> {
+    let options = QueueBindOptions::default();
+    let bind =
+        channel.queue_bind(queue.into(), exchange.into(), key.into(), options, Headers::default());
+    within(&format!("binding of {queue} to {exchange}"), bind).await
+}
