@@ -1,1 +1,23 @@
-//! End-to-end tests, faults, demo and benchmarks of Taskyard on private servers.
+//! Private servers and whole running systems for tests, the demo and benchmarks.
+//!
+//! Everything here is an outside client of Taskyard: it starts the real programs and speaks AMQP and
+//! Redis to them, nothing else. Two entrances:
+//!
+//! - [`Servers`]: RabbitMQ and Redis of one's own, on free ports, in a temporary folder.
+//! - `Yard`: such servers with dispatchers and workers around them.
+//!
+//! **Invariant:** nothing that is started here outlives the process that started it, however that
+//! process ends: see the `watchdog` module.
+
+mod watchdog;
+
+mod folder;
+mod ports;
+mod process;
+mod programs;
+mod servers;
+mod wait;
+
+pub use process::Process;
+pub use servers::{Place, RabbitMq, Redis, Servers, ServersBuilder};
+pub use wait::{EVENTUALLY, wait_until};

@@ -1,0 +1,40 @@
+# `make` alone prints this menu. Everything is built with one profile, --release, and from Cargo.lock.
+
+CARGO := cargo
+PROFILE := --release --locked
+YARD := $(CARGO) run --quiet $(PROFILE) -p taskyard-tests --bin taskyard-yard --
+DIR ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build test demo up bench lint doc clean
+
+help: ## Print this menu
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing: RabbitMQ, Redis, clients for the tests (fast when nothing is)
+	@.ci/setup
+
+build: ## Build all programs into target/release
+	$(CARGO) build $(PROFILE) --workspace --bins
+
+test: setup build ## Run all tests, on private RabbitMQ and Redis servers
+	$(CARGO) test $(PROFILE) --workspace
+
+demo: setup build ## Run a real job on a private system: checksums of a folder's files (DIR=…, default: this repository)
+	@$(YARD) demo $(if $(DIR),--dir "$(DIR)")
+
+up: setup build ## Start a private system and keep it until Ctrl-C
+	@$(YARD) up
+
+bench: setup build ## Measure throughput and latency on this machine
+	$(CARGO) run $(PROFILE) -p taskyard-tests --bin taskyard-bench
+
+lint: ## Check formatting, and clippy without a warning
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+doc: ## Build the documentation of all crates, without a warning
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+
+clean: ## Remove everything that was built
+	$(CARGO) clean
