@@ -1,0 +1,121 @@
+//! The state of tasks in Redis.
+//!
+//! One script makes every change: it compares state and attempt, then sets. It is called in
+//! pipelines over one connection ([`Store::run`]). What only people look at goes through [`View`],
+//! off the hot path. Only a dispatcher has a store; everyone else reads, with a [`Reader`].
+//!
+//! **Invariant:** nothing outside this module names the Redis client.
+
+mod settings;
+
+mod keys;
+
+mod change;
+mod error;
+mod record;
+
+mod link;
+mod script;
+
+mod health;
+mod inflight;
+mod reader;
+mod view;
+
+use std::sync::Arc;
+
+pub use change::{Change, Expect, Keep, Op, PayloadOp, Value};
+pub use error::StoreError;
+pub use health::Problem;
+pub use inflight::Inflight;
+pub use keys::Keys;
+pub use reader::{Fields, Reader, TaskView, WorkerView};
+pub use record::{Answer, FIELDS, Record};
+pub use settings::RedisSettings;
+pub use view::{View, WorkerRow, WorkerState};
+
+use link::{Link, Live, Patience};
+
+/// The records of tasks: the dispatcher's side of Redis.
+///
+/// Cheap to clone; clones share one connection. A connection that is lost is made anew by the next
+/// call, which first waits up to 2 s after repeated failures, so that callers need no pause of
+/// their own between repetitions.
+#[derive(Clone)]
+pub struct Store {
+    link: Arc<Link>,
+    keys: Arc<Keys>,
+}
+
+impl Store {
+    /// Connects, and loads the scripts.
+    ///
+    /// # Errors
+    /// `Settings` if the address or a certificate is no good, `Refused` if Redis does not let us
+    /// in, `Unreachable` if there is none.
+    pub async fn connect(settings: &RedisSettings, namespace: &str) -> Result<Self, StoreError> {
+        Self::open(settings, namespace, Patience::default()).await
+    }
+
+    async fn open(
+        settings: &RedisSettings,
+        namespace: &str,
+        patience: Patience,
+    ) -> Result<Self, StoreError> {
+        let link = Arc::new(Link::new(settings, patience)?);
+        link.live().await?;
+        Ok(Self { link, keys: Arc::new(Keys::new(namespace)) })
+    }
+
+    /// The names of the keys.
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Does everything in one pipeline, in this order; one answer for each op, in the same order.
+    ///
+    /// Ops are done one by one, each by itself: one that Redis refuses ([`Answer::Failed`]) leaves
+    /// the others alone. Any number of calls may be under way at once.
+    ///
+    /// # Errors
+    /// Of the call as a whole: `Unreachable` (nothing was done), `Unknown` (any of it may have been
+    /// done; repeating all of it is right, what was done before is then refused with the record
+    /// that shows it), `Misuse` (nothing was sent).
+    ///
+    /// # Cancel safety
+    /// Dropping the future is like `Unknown`.
+    pub async fn run(&self, ops: &[Op]) -> Result<Vec<Answer>, StoreError> {
+        let changes = ops.iter().filter_map(|op| match op {
+            Op::Change(change) => Some(change),
+            Op::Read(_) | Op::Payload(_) => None,
+        });
+        if let Some(what) = { changes }.find_map(Change::mistake) {
+            return Err(StoreError::Misuse { what });
+        }
+        let live = self.link.live().await?;
+        let mut replies = self.send(&live, ops.iter()).await?;
+        let forgotten = script::forgotten(ops, &replies);
+        if !forgotten.is_empty() {
+            self.link.reload(&live).await?;
+            let again = self.send(&live, forgotten.iter().map(|&(_, op)| op)).await?;
+            for (&(at, _), reply) in forgotten.iter().zip(again) {
+                replies[at] = reply;
+            }
+        }
+        let mut replies = replies.into_iter();
+        Ok(ops.iter().map(|op| script::answer(op, &mut replies)).collect())
+    }
+
+    async fn send(
+        &self,
+        live: &Live,
+        ops: impl ExactSizeIterator<Item = &Op>,
+    ) -> Result<Vec<redis::Value>, StoreError> {
+        let mut pipeline = redis::Pipeline::with_capacity(ops.len());
+        for op in ops {
+            script::add(&mut pipeline, op, &live.scripts, &self.keys);
+        }
+        self.link.call_on(live, &pipeline).await
+    }
+}

@@ -1,0 +1,73 @@
+-- One transition of one task's record: compare, then set. The only writer of a task's hash.
+--
+-- Loaded twice: once with the flag allow-oom, for transitions that end a task or carry it on to its
+-- end, and once without, for those that take something in. The first line that says so is put before
+-- this text. With such a line Redis refuses the whole script when memory is full, before it began; a
+-- script without one would fail at its first write. Every check is before the first write, and no
+-- write can fail, so nothing is ever half done.
+--
+-- KEYS[1]  the hash
+-- KEYS[2]  the payload, in the same slot
+-- ARGV[1]  states that it may start from, `absent` for no record: |absent|rejected|
+-- ARGV[2]  three characters:
+--            attempt that the record must be at: `*` any, `=` ARGV[3], `<` one below ARGV[3]
+--            payload: `k` keep, `s` set to ARGV[4], `d` delete
+--            answer with the record as it was: `r` yes, `-` only if refused
+-- ARGV[3]  an attempt (number)
+-- ARGV[4]  payload (bytes)
+-- ARGV[5]  expiry of the hash from now in milliseconds, `p` for none, empty for as it was
+-- ARGV[6…] fields and values; the first is `state` if the state changes
+--
+-- Returns 1 for made, 0 for refused, alone or followed by the record (see `record` below).
+-- A state that is none of ours counts as absent: a damaged record is built anew.
+
+local hash = KEYS[1]
+local was = redis.call('HMGET', hash, 'state', 'attempt')
+local state = was[1] or 'absent'
+local ok = string.find(ARGV[1], '|' .. state .. '|', 1, true)
+if not ok and not string.find('|absent|blocked|delayed|queued|dispatched|running|retrying|succeeded'
+    .. '|failed|cancelled|expired|rejected|', '|' .. state .. '|', 1, true) then
+  state = 'absent'
+  ok = string.find(ARGV[1], '|absent|', 1, true)
+end
+local expect, payload, answer = string.byte(ARGV[2], 1, 3)
+if ok and expect ~= 42 and state ~= 'absent' then
+  local attempt, expected = tonumber(was[2]) or 0, tonumber(ARGV[3])
+  ok = attempt == expected
+  if expect == 60 then ok = attempt < expected end
+end
+
+local record
+if state ~= 'absent' and (answer == 114 or not ok) then
+  record = redis.call('HMGET', hash, 'state', 'attempt', 'failures', 'losses', 'max_attempts',
+    'max_losses', 'worker', 'kind', 'pool', 'next_at', 'reply_to', 'correlation_id', 'owed',
+    'cancel', 'submitted_at', 'keep_ms', 'started_at', 'backoff')
+end
+if not ok then return record and {0, record} or 0 end
+
+if state == 'absent' or (state == 'rejected' and ARGV[6] == 'state') then
+  -- A fresh record: nothing of an earlier one may show through, its payload and expiry included.
+  local _, prefix = string.find(hash, ':task:', 1, true)
+  redis.call('DEL', hash, KEYS[2])
+  redis.call('HSET', hash, 'state', '', 'id', string.sub(hash, prefix + 1), 'kind', '', 'pool', '',
+    'priority', '0', 'tenant', '', 'attempt', '0', 'failures', '0', 'losses', '0',
+    'max_attempts', '0', 'max_losses', '0', 'worker', '', 'submitted_at', '', 'dispatched_at', '',
+    'started_at', '', 'finished_at', '', 'next_at', '', 'progress', '0', 'progress_note', '',
+    'result', '', 'result_type', '', 'result_bytes', '', 'error', '', 'error_kind', '',
+    'reason', '', 'reply_to', '', 'correlation_id', '', 'owed', '', 'cancel', '', 'keep_ms', '',
+    'backoff', '', unpack(ARGV, 6))
+elseif ARGV[6] then
+  redis.call('HSET', hash, unpack(ARGV, 6))
+end
+if payload == 115 then
+  redis.call('SET', KEYS[2], ARGV[4])
+elseif payload == 100 then
+  redis.call('DEL', KEYS[2])
+end
+local keep = ARGV[5]
+if keep == 'p' then
+  redis.call('PERSIST', hash)
+elseif keep ~= '' then
+  redis.call('PEXPIRE', hash, keep)
+end
+return record and {1, record} or 1
