@@ -53,6 +53,7 @@ async fn confirmed_message_survives_kill9_of_the_broker() -> anyhow::Result<()> 
     let before = channel(&url).await?;
     declare_quorum_queue(&before, "kept").await?;
     publish(&before, "kept", b"precious").await?;
+    servers.rabbitmq().settle("/").await?;
 
     servers.rabbitmq().kill9()?;
     servers.rabbitmq().start().await?;
