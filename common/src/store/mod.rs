@@ -119,3 +119,6 @@ impl Store {
         self.link.call_on(live, &pipeline).await
     }
 }
+
+#[cfg(test)]
+mod tests;

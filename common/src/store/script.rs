@@ -199,7 +199,6 @@ fn changed(reply: Reply) -> Result<Answer, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::FIELDS;
 
     #[test]
     fn transitions_are_numbered_as_listed() {
