@@ -4,7 +4,7 @@
 //! Redis to them, nothing else. Two entrances:
 //!
 //! - [`Servers`]: RabbitMQ and Redis of one's own, on free ports, in a temporary folder.
-//! - `Yard`: such servers with dispatchers and workers around them.
+//! - [`Yard`]: such servers with dispatchers and workers around them.
 //!
 //! **Invariant:** nothing that is started here outlives the process that started it, however that
 //! process ends: see the `watchdog` module.
@@ -17,7 +17,9 @@ mod process;
 mod programs;
 mod servers;
 mod wait;
+mod yard;
 
 pub use process::Process;
 pub use servers::{Place, RabbitMq, Redis, Servers, ServersBuilder};
 pub use wait::{EVENTUALLY, wait_until};
+pub use yard::{Program, Ran, Submission, TaskHash, Worker, Yard, YardBuilder};

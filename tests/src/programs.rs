@@ -1,10 +1,14 @@
-//! Where the programs of other people are.
+//! Where programs are: ours, and other people's.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 
-const HOW: &str = "`make setup` installs what is missing";
+/// What to do when one is missing.
+pub(crate) const HOW: &str = "`make setup` installs what is missing";
 
 /// Where Homebrew puts things, on Apple silicon, on Intel, on Linux.
 const HOMEBREW: [&str; 3] = ["/opt/homebrew", "/usr/local", "/home/linuxbrew/.linuxbrew"];
@@ -48,4 +52,42 @@ fn on_path(name: &str) -> Option<PathBuf> {
         .chain(more)
         .map(|folder| folder.join(name))
         .find(|file| file.is_file())
+}
+
+/// A Python that has the AMQP client pika, in the order in which `.ci/setup` looks.
+pub(crate) fn python() -> anyhow::Result<PathBuf> {
+    let target = folder_of_ours()?.parent().map(Path::to_owned).unwrap_or_default();
+    let candidates = [target.join("venv/bin/python"), "/usr/bin/python3".into(), "python3".into()];
+    candidates
+        .into_iter()
+        .find(|python| {
+            let mut import = Command::new(python);
+            import.args(["-c", "import pika"]).stdout(Stdio::null()).stderr(Stdio::null());
+            import.status().is_ok_and(|status| status.success())
+        })
+        .with_context(|| format!("no Python with the package pika: {HOW}"))
+}
+
+/// A program of this workspace, beside the one that runs.
+pub(crate) fn ours(name: &str) -> anyhow::Result<PathBuf> {
+    let file = folder_of_ours()?.join(name);
+    ensure!(
+        file.is_file(),
+        "{} is not built: run `make build` (or `cargo build --release --workspace --bins`)",
+        file.display()
+    );
+    Ok(file)
+}
+
+/// `target/release`: test programs are one folder deeper.
+fn folder_of_ours() -> anyhow::Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("TASKYARD_BIN_DIR") {
+        return Ok(folder.into());
+    }
+    let mut folder = std::env::current_exe().context("where this program is")?;
+    folder.pop();
+    if folder.ends_with("deps") {
+        folder.pop();
+    }
+    Ok(folder)
 }

@@ -12,7 +12,7 @@ use std::{
     io::Write,
     os::unix::process::CommandExt,
     path::Path,
-    process::{ChildStdin, Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Mutex, OnceLock, PoisonError},
 };
 
@@ -49,7 +49,8 @@ rm -rf -- "$@"
 
 /// The one watchdog of this process.
 pub(crate) struct Watchdog {
-    pipe: Mutex<ChildStdin>,
+    /// Its standard input is the pipe that ends with us.
+    shell: Mutex<Child>,
     mark: String,
 }
 
@@ -61,7 +62,7 @@ impl Watchdog {
     }
 
     fn start() -> Self {
-        let mut shell = Command::new("/bin/sh")
+        let shell = Command::new("/bin/sh")
             .args(["-c", SCRIPT])
             .env_remove(MARK)
             .stdin(Stdio::piped())
@@ -69,9 +70,8 @@ impl Watchdog {
             .process_group(0)
             .spawn()
             .expect("every Unix has /bin/sh");
-        let pipe = shell.stdin.take().expect("stdin was asked for");
         let mark = uuid::Uuid::new_v4().simple().to_string();
-        let watchdog = Self { pipe: Mutex::new(pipe), mark };
+        let watchdog = Self { shell: Mutex::new(shell), mark };
         watchdog.tell("mark", &format!("{MARK}={}", watchdog.mark));
         watchdog
     }
@@ -97,7 +97,8 @@ impl Watchdog {
     }
 
     fn tell(&self, what: &str, value: &str) {
-        let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shell = self.shell.lock().unwrap_or_else(PoisonError::into_inner);
+        let pipe = shell.stdin.as_mut().expect("it was asked for");
         // One write, shorter than PIPE_BUF: a line is whole or not there.
         let line = format!("{what} {value}\n");
         // It fails only when somebody has killed the watchdog: then what we drop ourselves has to do.

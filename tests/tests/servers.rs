@@ -139,6 +139,7 @@ async fn dropped_servers_leave_nothing_behind() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+#[expect(clippy::print_stdout, reason = "the copy tells the test where its servers are")]
 async fn a_killed_test_program_leaves_nothing_behind() -> anyhow::Result<()> {
     if std::env::var_os(HOLD).is_some() {
         let servers = Servers::start().await?;
