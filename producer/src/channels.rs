@@ -4,7 +4,7 @@ use taskyard_common::amqp::{AmqpError, AmqpSettings, Connection, Publisher};
 use tokio::sync::Mutex;
 
 /// After so many seconds of silence, doubled, a peer is believed dead.
-const HEARTBEAT_S: u16 = 10;
+pub(crate) const HEARTBEAT_S: u16 = 10;
 
 /// Makes publishing channels for the pool, all on one connection, and tells the living from the
 /// dead. A connection that is lost is made anew by whoever needs the next channel.

@@ -37,11 +37,27 @@ mod channels;
 mod error;
 mod post;
 
+mod bulk;
+mod flow;
+mod stream;
+
+mod outcome;
+mod replies;
+mod ticket;
+
+mod commands;
 mod producer;
 
+pub use bulk::{BulkError, BulkStream, BulkTask};
+pub use commands::{CommandError, Commands};
 pub use error::SubmitError;
+pub use flow::Settled;
+pub use outcome::Outcome;
 pub use producer::Producer;
 pub use settings::{Settings, SettingsError};
+pub use stream::SubmitStream;
 pub use submission::{HeaderValue, Submission, SubmissionError};
 pub use taskyard_common::amqp::AmqpError;
+pub use taskyard_common::wire::{Command, CommandAnswer};
 pub use taskyard_model::{Backoff, ErrorKind, Kind, Labels, PoolName, State, TaskId};
+pub use ticket::{Ticket, WaitError};

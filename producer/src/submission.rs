@@ -2,6 +2,7 @@ mod error;
 mod write;
 
 pub use error::SubmissionError;
+pub(crate) use write::fresh_id;
 
 use bytes::Bytes;
 use serde::Serialize;
