@@ -65,6 +65,9 @@ pub struct Report {
     /// How long the handler ran, in microseconds.
     #[serde(rename = "us", default, skip_serializing_if = "Option::is_none")]
     pub ran_us: Option<u64>,
+    /// How long the worker had it, waiting included, in microseconds.
+    #[serde(rename = "hu", default, skip_serializing_if = "Option::is_none")]
+    pub had_us: Option<u64>,
     /// Text of the error.
     #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -138,6 +141,7 @@ impl Report {
             attempt,
             worker,
             ran_us: None,
+            had_us: None,
             error: None,
             error_kind: None,
             is_permanent: false,

@@ -1,0 +1,136 @@
+use crate::class::ClassId;
+use crate::facts::{CarId, Facts};
+use crate::order::Rank;
+use indexmap::IndexMap;
+use taskyard_model::{CopyFacts, TaskId, Timestamp};
+
+use crate::scheduler::Hasher;
+
+/// What a held copy is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The store is being asked or told about it.
+    Checking,
+    /// In the window, ready to go.
+    Waiting { class: ClassId, rank: Rank },
+    /// In memory until this instant.
+    Holding { until: Timestamp },
+    /// Being given to the worker of this number.
+    Dispatching { worker: usize },
+    /// Being published elsewhere.
+    Leaving,
+}
+
+/// A copy that this process holds unacked.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) facts: Facts,
+    pub(crate) copy: CopyFacts,
+    pub(crate) phase: Phase,
+    /// The attempt that this delivery stands for: its own, or the one being sent.
+    pub(crate) live: u32,
+    /// Nothing has been written about it yet.
+    pub(crate) is_new: bool,
+    pub(crate) held_since: Timestamp,
+}
+
+/// The copies of one task; nearly always one.
+#[derive(Clone, Debug)]
+struct Holders {
+    first: CarId,
+    others: Vec<CarId>,
+}
+
+/// All copies that this process holds, by delivery and by task.
+#[derive(Debug)]
+pub(crate) struct Entries {
+    by_car: IndexMap<CarId, Entry, Hasher>,
+    by_id: IndexMap<TaskId, Holders, Hasher>,
+    bytes: usize,
+}
+
+impl Entries {
+    pub(crate) fn new(hasher: Hasher) -> Self {
+        Self {
+            by_car: IndexMap::with_hasher(hasher),
+            by_id: IndexMap::with_hasher(hasher),
+            bytes: 0,
+        }
+    }
+
+    pub(crate) fn insert(&mut self, car: CarId, entry: Entry) {
+        self.bytes += entry.facts.bytes;
+        match self.by_id.get_mut(&entry.facts.id) {
+            Some(holders) => holders.others.push(car),
+            None => {
+                let holders = Holders { first: car, others: Vec::new() };
+                self.by_id.insert(entry.facts.id.clone(), holders);
+            }
+        }
+        self.by_car.insert(car, entry);
+    }
+
+    pub(crate) fn remove(&mut self, car: CarId) -> Option<Entry> {
+        let entry = self.by_car.swap_remove(&car)?;
+        self.bytes -= entry.facts.bytes;
+        if let Some(holders) = self.by_id.get_mut(&entry.facts.id) {
+            holders.others.retain(|&other| other != car);
+            if holders.first == car {
+                match holders.others.pop() {
+                    Some(other) => holders.first = other,
+                    None => drop(self.by_id.swap_remove(&entry.facts.id)),
+                }
+            }
+        }
+        Some(entry)
+    }
+
+    pub(crate) fn get(&self, car: CarId) -> Option<&Entry> {
+        self.by_car.get(&car)
+    }
+
+    pub(crate) fn get_mut(&mut self, car: CarId) -> Option<&mut Entry> {
+        self.by_car.get_mut(&car)
+    }
+
+    /// The copies held of a task.
+    pub(crate) fn of(&self, id: &TaskId) -> impl Iterator<Item = (CarId, &Entry)> {
+        let holders = self.by_id.get(id);
+        let cars = holders
+            .into_iter()
+            .flat_map(|h| std::iter::once(h.first).chain(h.others.iter().copied()));
+        cars.filter_map(|car| self.by_car.get(&car).map(|entry| (car, entry)))
+    }
+
+    /// Whether another delivery is held that stands for the same attempt or a later one.
+    pub(crate) fn holds_another(&self, car: CarId) -> bool {
+        let Some(entry) = self.by_car.get(&car) else { return false };
+        self.of(&entry.facts.id).any(|(other, held)| {
+            // Of two equal copies the one delivered first stays.
+            let is_as_good = held.live == entry.facts.attempt && other < car;
+            other != car && (held.live > entry.facts.attempt || is_as_good)
+        })
+    }
+
+    /// Copies that have waited since before this instant.
+    pub(crate) fn waiting_since(&self, before: Timestamp) -> Vec<CarId> {
+        let is_old = |entry: &Entry| {
+            entry.held_since < before && matches!(entry.phase, Phase::Waiting { .. })
+        };
+        self.by_car.iter().filter(|(_, entry)| is_old(entry)).map(|(&car, _)| car).collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_car.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.by_car.clear();
+        self.by_id.clear();
+        self.bytes = 0;
+    }
+}

@@ -1,0 +1,265 @@
+//! Copies and submissions as they arrive.
+
+use crate::class::ClassKey;
+use crate::entry::{Entry, Phase};
+use crate::event::{
+    Answer, Arrival, Destination, Effect, Expect, Field, HeadUpdate, Note, Payload, Place,
+    RefusedSubmission, ReplyBody, ReplyTo, Write,
+};
+use crate::facts::CarId;
+use crate::scheduler::{Pending, Scheduler, Timer};
+use std::sync::Arc;
+use taskyard_model::{ErrorKind, Source, State, TaskId, Timestamp, Transition};
+
+/// What a waiting task says of itself when nobody takes its class.
+const NO_WORKER: &str = "no worker takes this kind";
+
+impl Scheduler {
+    pub(crate) fn arrived(&mut self, arrival: Arrival) {
+        let Arrival { car, copy, facts, destination, lane } = arrival;
+        let update = HeadUpdate::of(&facts);
+        let (start_by, due_at) = (facts.start_by, facts.due_at);
+        let has_never_run = facts.failures == 0 && facts.losses == 0;
+        let id = facts.id.clone();
+        let attempt = facts.attempt;
+        self.entries.insert(car, Entry::new(facts, copy, self.now));
+        match destination {
+            Destination::Here => {}
+            Destination::Named => return self.move_to(car, Place::Again, update),
+            Destination::Elsewhere(pool) => return self.move_to(car, Place::Pool(pool), update),
+        }
+        if let Some(start_by) = start_by.filter(|_| has_never_run) {
+            self.at(start_by, Timer::StartBy { id: id.clone(), attempt });
+        }
+        match copy.source {
+            Source::Submit if start_by.is_some_and(|at| at <= self.now) => self.expire(car),
+            Source::Submit if due_at.is_some_and(|at| at > self.now) => self.accept(car),
+            Source::Submit => {
+                if let Some(entry) = self.entries.get_mut(car) {
+                    entry.is_new = true;
+                }
+                self.fresh.push(car);
+                self.wait(car);
+            }
+            Source::Lane | Source::Parked => {
+                self.reservoirs.arrived(lane, self.now);
+                self.keep_copy(car);
+            }
+            Source::SubmitExpired
+            | Source::Again
+            | Source::WorkerExpired
+            | Source::WorkerNacked
+            | Source::Report => self.read(id, Pending::Probe(car)),
+        }
+    }
+
+    /// What could not be dispatched in the turn it arrived in is recorded as waiting.
+    pub(crate) fn accept_fresh(&mut self) {
+        for car in std::mem::take(&mut self.fresh) {
+            let is_waiting = self
+                .entries
+                .get(car)
+                .is_some_and(|entry| entry.is_new && matches!(entry.phase, Phase::Waiting { .. }));
+            if is_waiting {
+                self.unwait(car);
+                self.accept(car);
+            }
+        }
+    }
+
+    /// Records a submission as waiting.
+    fn accept(&mut self, car: CarId) {
+        let Some(entry) = self.entries.get(car) else { return };
+        let id = entry.facts.id.clone();
+        let due_at = entry.facts.due_at.filter(|&at| at > self.now);
+        let state = if due_at.is_some() { State::Delayed } else { State::Queued };
+        let key = ClassKey::of(&entry.facts);
+        let mut fields = vec![Field::All(car), Field::NextAt(due_at)];
+        let workers = &self.workers;
+        let class = self.classes.id_of(key, |key| workers.who_take(key));
+        if self.classes.get(class).workers.is_empty() {
+            fields.push(Field::Reason(NO_WORKER));
+        }
+        let write = Write::new(&id, Transition::Accept, Expect::Any, state, fields);
+        self.write(write, Pending::Accept(car));
+    }
+
+    pub(crate) fn accepted(&mut self, car: CarId, answer: Answer) {
+        let Some(entry) = self.entries.get_mut(car) else { return };
+        entry.is_new = false;
+        match answer {
+            Answer::Applied(_) => {
+                let id = entry.facts.id.clone();
+                self.note(Note::Accepted(id));
+                self.keep_copy(car);
+            }
+            Answer::Refused(record) => self.judge(car, record),
+        }
+    }
+
+    /// This delivery is the durable copy: it waits here, or where it does not stand in the way.
+    pub(crate) fn keep_copy(&mut self, car: CarId) {
+        let Some(entry) = self.entries.get_mut(car) else { return };
+        entry.live = entry.facts.attempt;
+        if let Some(due_at) = entry.facts.due_at.filter(|&at| at > self.now) {
+            return self.later(car, due_at);
+        }
+        let key = ClassKey::of(&entry.facts);
+        let is_large = entry.facts.bytes > self.settings.waiting_bytes_max
+            && !matches!(entry.copy.source, Source::Lane | Source::Parked);
+        let workers = &self.workers;
+        let class = self.classes.id_of(key, |key| workers.who_take(key));
+        let is_untakeable = self.classes.get(class).workers.is_empty();
+        if is_untakeable && self.classes.waiting_in(class) >= self.settings.untakeable_tasks {
+            return self.park(car);
+        }
+        self.wait(car);
+        if is_large {
+            self.reservoirs.large.push(car);
+        }
+    }
+
+    /// Waits for an instant: in memory when it is near, else in a delay.
+    pub(crate) fn later(&mut self, car: CarId, due_at: Timestamp) {
+        let Some(entry) = self.entries.get_mut(car) else { return };
+        entry.facts.due_at = Some(due_at);
+        entry.live = entry.facts.attempt;
+        if due_at <= self.now + self.settings.near {
+            entry.phase = Phase::Holding { until: due_at };
+            return self.at(due_at, Timer::Due(car));
+        }
+        let update = HeadUpdate::of(&entry.facts);
+        self.move_to(car, Place::Later(due_at), update);
+    }
+
+    /// The start-by of a task has passed.
+    pub(crate) fn start_by_passed(&mut self, id: TaskId, attempt: u32) {
+        let held: Vec<_> =
+            self.entries.of(&id).map(|(car, e)| (car, e.phase.clone(), e.live)).collect();
+        for (car, phase, live) in held {
+            match phase {
+                Phase::Waiting { .. } | Phase::Holding { .. } if live == attempt => {
+                    self.unwait(car);
+                    return self.expire(car);
+                }
+                // Something is being decided about it: look again soon.
+                _ => {
+                    let soon = self.now + std::time::Duration::from_millis(100);
+                    return self.at(soon, Timer::StartBy { id, attempt });
+                }
+            }
+        }
+        // A worker has it: it refuses what it would start too late. Else it is in a lane, parked or
+        // in a delay: its copy meets the final state when it comes by.
+        if !self.flights.contains_key(&id) {
+            let mut write = self.expiry(&id, Vec::new());
+            write.expect = Expect::Exactly(attempt);
+            self.write(write, Pending::Ended { car: None, id, state: State::Expired });
+        }
+    }
+
+    pub(crate) fn expire(&mut self, car: CarId) {
+        let Some(entry) = self.entries.get_mut(car) else { return };
+        entry.phase = Phase::Checking;
+        let (id, attempt) = (entry.facts.id.clone(), entry.facts.attempt);
+        let mut write = self.expiry(&id, vec![Field::All(car)]);
+        // A record of a later attempt has been started before.
+        write.expect = Expect::Exactly(attempt);
+        self.write(write, Pending::Ended { car: Some(car), id, state: State::Expired });
+    }
+
+    fn expiry(&self, id: &TaskId, mut fields: Vec<Field>) -> Write {
+        fields.extend([
+            Field::FinishedAt(self.now),
+            Field::NextAt(None),
+            Field::ErrorKind(ErrorKind::Expired),
+            Field::Error("it was not started before its start-by".into()),
+        ]);
+        let mut write = Write::new(id, Transition::Expire, Expect::Any, State::Expired, fields);
+        write.payload = Payload::Delete;
+        write.keep = self.keep(State::Expired, None, None);
+        write.wants_record = true;
+        write
+    }
+
+    pub(crate) fn ended(&mut self, car: Option<CarId>, id: &TaskId, state: State, answer: Answer) {
+        match (answer, car) {
+            (Answer::Applied(before), _) => {
+                self.note(Note::Finished { id: id.clone(), state, kind: None });
+                let own = car.and_then(|car| self.entries.get(car)?.facts.reply.clone());
+                let reply = own.or_else(|| before.and_then(|record| record.reply));
+                self.conclude(car, id, reply);
+            }
+            (Answer::Refused(record), Some(car)) => self.judge(car, record),
+            (Answer::Refused(_), None) => {}
+        }
+    }
+
+    /// Tells the end of a task where somebody waits for it, then lets go of the car.
+    pub(crate) fn conclude(&mut self, car: Option<CarId>, id: &TaskId, reply: Option<ReplyTo>) {
+        match reply {
+            Some(to) => self.reply(car, id, to, ReplyBody::Stored, true),
+            None => car.into_iter().for_each(|car| self.release(car)),
+        }
+    }
+
+    /// As [`Scheduler::conclude`], for a copy that knows its own reply address.
+    pub(crate) fn conclude_copy(&mut self, car: CarId) {
+        let Some(entry) = self.entries.get(car) else { return };
+        let (id, reply) = (entry.facts.id.clone(), entry.facts.reply.clone());
+        self.conclude(Some(car), &id, reply);
+    }
+
+    /// Publishes a reply; `owes` says that the record still names its address.
+    pub(crate) fn reply(
+        &mut self,
+        car: Option<CarId>,
+        id: &TaskId,
+        to: ReplyTo,
+        body: ReplyBody,
+        owes: bool,
+    ) {
+        let op = self.expecting(Pending::Replied { car, id: id.clone(), owes });
+        self.effect(Effect::Reply { op, id: id.clone(), to, body });
+    }
+
+    pub(crate) fn replied(&mut self, car: Option<CarId>, id: TaskId, owes: bool) {
+        if owes {
+            let fields = vec![Field::Reply(None)];
+            let write = Write::new(&id, Transition::Settle, Expect::Any, State::Succeeded, fields);
+            return self.write(write, Pending::Last(car));
+        }
+        car.into_iter().for_each(|car| self.release(car));
+    }
+
+    /// A submission that breaks a rule: its record, if it has a usable id, then its place among the
+    /// rejected.
+    pub(crate) fn refused(&mut self, submission: RefusedSubmission) {
+        self.note(Note::Refused(submission.id.clone()));
+        let Some(id) = submission.id.clone() else {
+            let car = submission.car;
+            return self.publish(car, Place::Rejected, HeadUpdate::default(), Pending::Moved(car));
+        };
+        let reason: Arc<str> = submission.reason.clone();
+        let fields = vec![
+            Field::Error(reason),
+            Field::ErrorKind(ErrorKind::Rejected),
+            Field::FinishedAt(self.now),
+        ];
+        let mut write = Write::new(&id, Transition::Refuse, Expect::Any, State::Rejected, fields);
+        write.keep = self.keep(State::Rejected, None, None);
+        self.write(write, Pending::Refuse(submission));
+    }
+
+    /// Whether or not the id was unknown, the message goes where it can be looked at.
+    pub(crate) fn refusal_recorded(&mut self, submission: RefusedSubmission, answer: &Answer) {
+        let car = submission.car;
+        let is_recorded = matches!(answer, Answer::Applied(_));
+        if let (Some(to), Some(id), true) = (submission.reply, submission.id, is_recorded) {
+            // The reply of a refusal is not owed: the submitter sees the record as well.
+            let op = self.expecting(Pending::Replied { car: None, id: id.clone(), owes: false });
+            self.effect(Effect::Reply { op, id, to, body: ReplyBody::Stored });
+        }
+        self.publish(car, Place::Rejected, HeadUpdate::default(), Pending::Moved(car));
+    }
+}
