@@ -53,7 +53,7 @@ const LOG_LINES: usize = 100;
 /// yard.worker("w1").start()?;
 /// yard.wait_worker("w1", "up").await?;
 /// yard.expect_warnings("worker lost");
-/// yard.finish().await
+/// yard.finish()
 /// # }
 /// ```
 #[derive(Debug)]
@@ -248,13 +248,18 @@ impl Yard {
     /// # Errors
     ///
     /// When there were unexpected warnings.
-    pub async fn finish(mut self) -> anyhow::Result<()> {
+    pub fn finish(mut self) -> anyhow::Result<()> {
         let warnings = self.unexpected_warnings();
         if !warnings.is_empty() {
             bail!("unexpected in the logs:\n{}", warnings.join("\n"));
         }
         self.is_finished = true;
         Ok(())
+    }
+
+    /// Kills everything without a look at the logs.
+    pub fn discard(mut self) {
+        self.is_finished = true;
     }
 
     /// SIGTERM to the workers, then to the dispatchers; all must end with 0 in time. Then as
@@ -269,7 +274,7 @@ impl Yard {
         let dispatchers: Vec<&Process> =
             self.dispatchers.iter().map(|dispatcher| &dispatcher.process).collect();
         end(&dispatchers).await?;
-        self.finish().await
+        self.finish()
     }
 }
 
