@@ -1,0 +1,108 @@
+//! `taskyard-worker`: runs tasks with programs.
+
+mod builtin;
+mod settings;
+
+use anyhow::Context;
+use clap::Parser;
+use settings::{Flags, Settings};
+use std::process::ExitCode;
+use std::time::Duration;
+use taskyard_common::{shutdown::Shutdown, telemetry};
+use taskyard_worker::{AmqpSettings, RunError, Worker};
+use tracing::error;
+
+/// Usage or configuration is wrong.
+const USAGE: u8 = 64;
+/// A dependency is out of reach.
+const UNAVAILABLE: u8 = 69;
+/// Our bug.
+const SOFTWARE: u8 = 70;
+
+fn main() -> ExitCode {
+    let flags = match Flags::try_parse() {
+        Ok(flags) => flags,
+        Err(error) => {
+            // Without a terminal or a reader nobody sees it: nothing more to do.
+            let _ = error.print();
+            return if error.use_stderr() { USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let prepared = Settings::read(&flags).and_then(|settings| {
+        let printed = flags.print_config.then(|| settings.print()).transpose()?;
+        Ok((settings, printed))
+    });
+    let (settings, printed) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => return wrong(&error),
+    };
+    if let Some(printed) = printed {
+        #[expect(clippy::print_stdout, reason = "that is what was asked for")]
+        {
+            print!("{printed}");
+        }
+        return ExitCode::SUCCESS;
+    }
+    match build(&settings) {
+        Ok(worker) => run(worker, &settings),
+        Err(error) => wrong(&error),
+    }
+}
+
+/// Puts the worker together from its settings.
+fn build(settings: &Settings) -> anyhow::Result<Worker> {
+    let address = settings.amqp_url.parse().context("amqp_url")?;
+    let mut builder = Worker::builder()
+        .amqp(AmqpSettings { address, tls_ca: settings.tls_ca.clone() })
+        .namespace(&settings.namespace)
+        .pool(&settings.pool)
+        .id(&settings.id)
+        .slots(settings.slots)
+        .weight(settings.weight)
+        .labels(&settings.labels)
+        .grace(Duration::from_millis(settings.grace_ms))
+        .held_after(Duration::from_millis(settings.held_after_ms));
+    if settings.handlers.is_none() && !settings.builtin {
+        anyhow::bail!(
+            "there is nothing to run: name a file of programs with --handlers FILE, or try \
+             --builtin, which adds the kinds echo, sleep and fail"
+        );
+    }
+    if settings.builtin {
+        builder = builtin::add(builder);
+    }
+    Ok(builder.build()?)
+}
+
+/// Runs it to its end.
+fn run(worker: Worker, settings: &Settings) -> ExitCode {
+    telemetry::init(settings.log_format().unwrap_or_default(), "info");
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!(%error, "no threads for handlers");
+            return UNAVAILABLE.into();
+        }
+    };
+    let ended = runtime.block_on(async {
+        let shutdown = Shutdown::on_signals().map_err(RunError::Threads)?;
+        worker.run(shutdown).await
+    });
+    // What still runs was told to end, and had its time.
+    runtime.shutdown_background();
+    let Err(error) = ended else { return ExitCode::SUCCESS };
+    let code = match &error {
+        RunError::Refused(_) | RunError::Unreported(_) | RunError::Threads(_) => UNAVAILABLE,
+        RunError::Replaced { .. } => USAGE,
+        _ => SOFTWARE,
+    };
+    error!(error = format!("{:#}", anyhow::Error::from(error)), "ended");
+    code.into()
+}
+
+/// Says what is wrong with the settings.
+#[expect(clippy::print_stderr, reason = "the log has not begun")]
+fn wrong(error: &anyhow::Error) -> ExitCode {
+    eprintln!("taskyard-worker: {error:#}");
+    USAGE.into()
+}

@@ -1,0 +1,108 @@
+use super::acking::settle;
+use super::{SessionError, SessionEvent, Sessions};
+use crate::engine::{Incoming, Settle};
+use std::time::Duration;
+use taskyard_common::amqp::{
+    AmqpError, Channel, Connection, ConsumeOptions, Consumer, Delivery, Properties,
+};
+use taskyard_common::wire::train::TASKS;
+use taskyard_common::wire::{Head, Task, read_copy, train};
+use tokio::sync::mpsc;
+use tracing::info;
+
+/// Messages that may be unacked at once. What a worker gets is bounded by the dispatcher, which
+/// counts tasks; this only bounds what a confused one could do.
+const PREFETCH: u16 = 256;
+/// Name of the consumer on its channel. Each try to consume has a channel of its own, so no name is
+/// ever used twice on one.
+const CONSUMER: &str = "tasks";
+/// First and longest wait for the queue: the dispatcher declares it within milliseconds of the first
+/// heartbeat, if there is one.
+const QUEUE_WAITS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+impl Sessions {
+    /// Passes deliveries to the engine and settles what it says, until both have ended.
+    pub(super) async fn consume(
+        &self,
+        connection: &Connection,
+        mut orders: mpsc::Receiver<Vec<Settle>>,
+    ) -> Result<(), SessionError> {
+        let waits = self.start_consuming(connection);
+        let (channel, mut consumer) = tokio::select! {
+            started = waits => started?,
+            // Nothing was delivered, so nothing is settled: the engine has gone.
+            _ = orders.recv() => return Ok(()),
+        };
+        let (mut is_cancelled, mut is_over) = (false, false);
+        loop {
+            tokio::select! {
+                delivery = consumer.next(), if !is_over => match delivery? {
+                    Some(delivery) => self.deliver(delivery).await,
+                    None if is_cancelled => {
+                        is_over = true;
+                        self.tell(SessionEvent::Dry).await;
+                    }
+                    None => return Err(SessionError::ConsumerEnded(self.names.worker(&self.worker))),
+                },
+                settles = orders.recv() => match settles {
+                    Some(settles) => settle(&channel, settles).await?,
+                    None => return Ok(()),
+                },
+                () = self.drain.cancelled(), if !is_cancelled => {
+                    is_cancelled = true;
+                    let cancelled = channel.basic_cancel(CONSUMER.into(), Default::default()).await;
+                    cancelled.map_err(AmqpError::Lost)?;
+                }
+            }
+        }
+    }
+
+    /// Waits for the queue to exist, and to be no more drained before it does.
+    async fn start_consuming(
+        &self,
+        connection: &Connection,
+    ) -> Result<(Channel, Consumer), AmqpError> {
+        let queue = self.names.worker(&self.worker);
+        let mut wait = QUEUE_WAITS.0;
+        loop {
+            let channel = connection.channel().await?;
+            let options = ConsumeOptions::prefetch(PREFETCH);
+            match Consumer::start(&channel, &queue, CONSUMER, options).await {
+                Ok(consumer) => {
+                    info!(queue, "consuming");
+                    return Ok((channel, consumer));
+                }
+                Err(AmqpError::NotFound(_)) => {
+                    if wait == QUEUE_WAITS.1 {
+                        tracing::debug!(queue, "waiting for a dispatcher to declare the queue");
+                    }
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(QUEUE_WAITS.1);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn deliver(&self, delivery: Delivery) {
+        let Delivery { tag, is_redelivered, properties, body, .. } = delivery;
+        let tasks = read(&properties, body);
+        self.tell(SessionEvent::Delivered(Incoming { tag, is_redelivered, tasks })).await;
+    }
+
+    async fn tell(&self, event: SessionEvent) {
+        // The engine is gone: the session ends soon, and what is unacked goes back.
+        let _ = self.events.send(event).await;
+    }
+}
+
+/// Reads a delivery: a train of tasks, or a native one.
+fn read(properties: &Properties, body: bytes::Bytes) -> Result<Vec<Task>, String> {
+    let content_type = properties.content_type().as_ref();
+    if content_type.is_some_and(|content_type| content_type.as_str() == TASKS) {
+        let cars = train::read::<Head>(&body).map_err(|error| error.to_string())?;
+        return Ok(cars.into_iter().map(|(head, payload)| Task { head, payload }).collect());
+    }
+    let head = read_copy(properties).map_err(|error| error.to_string())?;
+    Ok(vec![Task { head, payload: body }])
+}
