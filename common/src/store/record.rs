@@ -4,7 +4,8 @@ use taskyard_model::{Backoff, Kind, PoolName, State, Timestamp, WorkerId};
 
 use super::StoreError;
 
-/// Every field of a task's hash, in the order in which people read them: the contract's, then ours.
+/// The fields that a task's hash has from intake on, in the order in which people read them; ours
+/// come and go besides.
 pub const FIELDS: &[&str] = &[
     "state",
     "id",
@@ -31,12 +32,6 @@ pub const FIELDS: &[&str] = &[
     "error",
     "error_kind",
     "reason",
-    "reply_to",
-    "correlation_id",
-    "owed",
-    "cancel",
-    "keep_ms",
-    "backoff",
 ];
 
 /// The fields that a [`Record`] is made of, in the order in which the script answers them.

@@ -141,3 +141,25 @@ async fn a_replica_is_a_transient_error_and_ends_the_connection() {
     let answer = make(&store, change("a", Transition::Accept)).await;
     assert!(matches!(answer, Answer::Applied(None)), "{answer:?}");
 }
+
+#[tokio::test]
+async fn a_task_lies_in_one_slot_of_a_cluster() {
+    let server = Server::start_with(|_| vec!["--cluster-enabled".into(), "yes".into()]);
+    let store = store(&server).await;
+    raw(&store, &["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+    let mut accept = change("a", Transition::AcceptDispatched);
+    accept.payload = crate::store::PayloadOp::Set(Bytes::from_static(b"p"));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match make(&store, accept.clone()).await {
+            Answer::Applied(None) => break,
+            Answer::Failed(error) if error.is_transient() => {
+                assert!(Instant::now() < deadline, "{error}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            answer => panic!("{answer:?}"),
+        }
+    }
+    assert_eq!(stored_payload(&store, "a").await, Some(Bytes::from_static(b"p")));
+    assert!(store.problems().await.unwrap().iter().any(|problem| problem.is_fatal));
+}

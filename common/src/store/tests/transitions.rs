@@ -103,6 +103,21 @@ async fn a_fresh_record_has_every_field() {
 }
 
 #[tokio::test]
+async fn a_fresh_record_is_the_same_where_restore_is_forbidden() {
+    let server = Server::start();
+    let store = store(&server).await;
+    let usual = change("t", Transition::Accept);
+    make(&store, usual.clone()).await;
+    let fields = hash(&store, "taskyard:task:t").await;
+    for odd in [&["DEL", "taskyard:task:t"][..], &["HSET", "taskyard:task:t", "state", "odd"]] {
+        raw(&store, odd).await;
+        raw(&store, &["ACL", "SETUSER", "default", "-restore"]).await;
+        assert!(matches!(make(&store, usual.clone()).await, Answer::Applied(None)));
+        assert_eq!(hash(&store, "taskyard:task:t").await, fields);
+    }
+}
+
+#[tokio::test]
 async fn a_rejected_id_starts_afresh() {
     let server = Server::start();
     let store = store(&server).await;
