@@ -81,16 +81,17 @@ impl Store {
     /// # Errors
     /// Of the call as a whole: `Unreachable` (nothing was done), `Unknown` (any of it may have been
     /// done; repeating all of it is right, what was done before is then refused with the record
-    /// that shows it), `Misuse` (nothing was sent).
+    /// that shows it), `Misuse` (nothing was sent), and where a new connection was needed, what
+    /// [`Store::connect`] says.
     ///
     /// # Cancel safety
     /// Dropping the future is like `Unknown`.
     pub async fn run(&self, ops: &[Op]) -> Result<Vec<Answer>, StoreError> {
-        let changes = ops.iter().filter_map(|op| match op {
+        let mut changes = ops.iter().filter_map(|op| match op {
             Op::Change(change) => Some(change),
             Op::Read(_) | Op::Payload(_) => None,
         });
-        if let Some(what) = { changes }.find_map(Change::mistake) {
+        if let Some(what) = changes.find_map(Change::mistake) {
             return Err(StoreError::Misuse { what });
         }
         let live = self.link.live().await?;
