@@ -170,26 +170,29 @@ impl Yard {
     ///
     /// When that does not happen; the error holds the end of the log of who is missing.
     pub async fn wait_ready(&self) -> anyhow::Result<()> {
-        wait_until("a ready dispatcher", EVENTUALLY, async || self.readiness().await).await?;
+        wait_until("a ready dispatcher", EVENTUALLY, async || self.readiness().await).await??;
         for (id, _) in &self.workers {
             self.wait_worker(id, "up").await?;
         }
         Ok(())
     }
 
-    async fn readiness(&self) -> anyhow::Result<()> {
+    /// The outer error says "not yet", the inner one "never".
+    async fn readiness(&self) -> anyhow::Result<anyhow::Result<()>> {
         let mut ready = self.dispatchers.is_empty();
         for dispatcher in &self.dispatchers {
-            let name = dispatcher.process.name();
-            let tail = || dispatcher.process.log_tail(20);
-            ensure!(dispatcher.process.is_running()?, "{name} has ended:\n{}", tail());
-            let (status, _) = clients::http_get(&dispatcher.http, "/readyz")
-                .await
-                .with_context(|| format!("{name} does not answer:\n{}", tail()))?;
+            if let Err(ended) = must_run(&dispatcher.process) {
+                return Ok(Err(ended));
+            }
+            let (status, _) =
+                clients::http_get(&dispatcher.http, "/readyz").await.with_context(|| {
+                    let (name, tail) = (dispatcher.process.name(), dispatcher.process.log_tail(20));
+                    format!("{name} does not answer:\n{tail}")
+                })?;
             ready |= status == 200;
         }
         ensure!(ready, "none is ready");
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Waits until the dispatchers hold the worker for `up`, `draining`, `suspect` or `lost`.
@@ -200,14 +203,16 @@ impl Yard {
     pub async fn wait_worker(&self, id: &str, state: &str) -> anyhow::Result<()> {
         wait_until(&format!("worker {id} {state}"), EVENTUALLY, async || {
             let process = self.worker(id);
-            if state == "up" && !process.is_running()? {
-                bail!("it has ended:\n{}", process.log_tail(20));
+            if state == "up"
+                && let Err(ended) = must_run(process)
+            {
+                return Ok(Err(ended));
             }
             let now = self.worker_field(id, "state").await?;
             ensure!(now == state, "{now:?}; its log ends with:\n{}", process.log_tail(20));
-            Ok(())
+            Ok(Ok(()))
         })
-        .await
+        .await?
     }
 
     /// A field of `taskyard:worker:<id>`, empty where there is none.
@@ -276,6 +281,12 @@ impl Yard {
         end(&dispatchers).await?;
         self.finish()
     }
+}
+
+fn must_run(process: &Process) -> anyhow::Result<()> {
+    let (name, tail) = (process.name(), process.log_tail(20));
+    ensure!(process.is_running()?, "{name} has ended:\n{tail}");
+    Ok(())
 }
 
 async fn end(processes: &[&Process]) -> anyhow::Result<()> {

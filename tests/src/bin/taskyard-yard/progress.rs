@@ -10,8 +10,10 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// States in the order of a task's life. The first two are ours: not yet known to Redis, and waiting.
 const ROWS: [&str; 6] = ["submitting", "waiting", "running", "retrying", "succeeded", "failed"];
-/// How often a line is printed where there is no terminal.
+/// How often a line is printed where there is no terminal, at most while something moves, and while
+/// nothing does.
 const LINE_EVERY: Duration = Duration::from_secs(2);
+const SAME_LINE_EVERY: Duration = Duration::from_secs(15);
 
 /// Shows counts per state.
 #[derive(Debug)]
@@ -19,7 +21,7 @@ pub(crate) struct Progress {
     total: usize,
     begun: Instant,
     bars: Option<(MultiProgress, Vec<ProgressBar>, ProgressBar)>,
-    last_line: Option<Instant>,
+    last_line: Option<(Instant, String)>,
 }
 
 impl Progress {
@@ -38,14 +40,21 @@ impl Progress {
                 bar.set_position(count(row) as u64);
             }
             last.set_message(summary);
-        } else if self.last_line.is_none_or(|at| at.elapsed() >= LINE_EVERY) {
-            self.last_line = Some(Instant::now());
-            let states: Vec<String> = ROWS
-                .iter()
-                .filter(|row| count(row) > 0)
-                .map(|row| format!("{row} {}", count(row)))
-                .collect();
-            println!("  {summary}: {}", states.join(", "));
+        } else {
+            let shown = ROWS.iter().filter(|row| count(row) > 0);
+            let states: Vec<String> = shown.map(|row| format!("{row} {}", count(row))).collect();
+            self.show_line(&summary, states.join(", "));
+        }
+    }
+
+    fn show_line(&mut self, summary: &str, states: String) {
+        let is_due = self.last_line.as_ref().is_none_or(|(at, last)| {
+            let pause = if *last == states { SAME_LINE_EVERY } else { LINE_EVERY };
+            at.elapsed() >= pause
+        });
+        if is_due {
+            println!("  {summary}: {states}");
+            self.last_line = Some((Instant::now(), states));
         }
     }
 
