@@ -112,6 +112,7 @@ impl Yard {
     /// # Panics
     ///
     /// When there are not so many.
+    #[track_caller]
     pub fn dispatcher(&self, number: usize) -> &Process {
         &self.dispatchers[number].process
     }
@@ -121,6 +122,7 @@ impl Yard {
     /// # Panics
     ///
     /// When there are not so many.
+    #[track_caller]
     pub fn http(&self, number: usize) -> &str {
         &self.dispatchers[number].http
     }
@@ -135,6 +137,7 @@ impl Yard {
     /// # Panics
     ///
     /// When there is none.
+    #[track_caller]
     pub fn worker(&self, id: &str) -> &Process {
         let mut workers = self.workers.iter();
         let found = workers.find(|(name, _)| name == id);

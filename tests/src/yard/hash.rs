@@ -44,6 +44,7 @@ impl TaskHash {
     /// # Panics
     ///
     /// When it is something else, or empty.
+    #[track_caller]
     pub fn number(&self, field: &str) -> i64 {
         let text = self.text(field);
         text.parse().unwrap_or_else(|_| panic!("{field} is {text:?}, not a number: {self:?}"))
