@@ -1,6 +1,7 @@
 //! Where programs are: ours, and other people's.
 
 use std::{
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -41,6 +42,17 @@ pub(crate) fn epmd() -> anyhow::Result<PathBuf> {
 /// `redis-server`.
 pub(crate) fn redis_server() -> anyhow::Result<PathBuf> {
     on_path("redis-server").ok_or_else(|| anyhow!("Redis is not installed: {HOW}"))
+}
+
+/// Takes the variables with these beginnings away from a program: what the developer's shell holds is not
+/// meant for private servers and systems under test.
+pub(crate) fn forget_variables(command: &mut Command, beginnings: &[&str]) {
+    for (name, _) in std::env::vars_os() {
+        let bytes = name.as_bytes();
+        if beginnings.iter().any(|beginning| bytes.starts_with(beginning.as_bytes())) {
+            command.env_remove(&name);
+        }
+    }
 }
 
 /// A program on the `PATH`, or where daemons are that users need not have on theirs.

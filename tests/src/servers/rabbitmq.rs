@@ -17,6 +17,9 @@ use crate::{EVENTUALLY, Process, ports::free_port, programs, wait::wait_until};
 /// Virtual hosts are made so many at a time: the cost is that of the call (a second), not of the hosts.
 const VHOSTS_AT_ONCE: u32 = 8;
 
+/// Variables that lead a node, or Erlang under it, elsewhere.
+const FOREIGN_VARIABLES: &[&str] = &["RABBITMQ_", "ERL_", "ELIXIR_ERL_"];
+
 /// A RabbitMQ node with names, ports, cookie and port mapper of its own, so that nothing which runs on the
 /// machine already is touched. Reachable from this machine only.
 #[derive(Debug)]
@@ -65,6 +68,7 @@ impl RabbitMq {
         let epmd_port = free_port();
         let environment = environment(&folder, epmd_port);
         let mut node = Command::new(scripts.join("rabbitmq-server"));
+        programs::forget_variables(&mut node, FOREIGN_VARIABLES);
         node.current_dir(&folder).envs(environment.clone());
         let process = Process::new("rabbitmq", &folder.join("output.log"), node)?;
         let mut mapper = Command::new(programs::epmd()?);
@@ -177,7 +181,9 @@ impl RabbitMq {
     ///
     /// When the command fails; the error holds what it said.
     pub async fn rabbitmqctl(&self, args: &[&str]) -> anyhow::Result<String> {
-        let output = tokio::process::Command::new(self.scripts.join("rabbitmqctl"))
+        let mut command = Command::new(self.scripts.join("rabbitmqctl"));
+        programs::forget_variables(&mut command, FOREIGN_VARIABLES);
+        let output = tokio::process::Command::from(command)
             .arg("--quiet")
             .args(args)
             .envs(self.environment.iter().cloned())

@@ -295,6 +295,7 @@ struct Start<'a> {
 impl Start<'_> {
     fn prepare(&self, access: &Access, folder: &Folder) -> anyhow::Result<Process> {
         let mut command = Command::new(programs::ours(self.binary)?);
+        programs::forget_variables(&mut command, &["TASKYARD_"]);
         command
             .current_dir(folder.path())
             .env("TASKYARD_AMQP_URL", &access.amqp_url)

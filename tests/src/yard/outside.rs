@@ -75,7 +75,9 @@ impl Yard {
     ///
     /// When it cannot be run.
     pub async fn taskyard(&self, args: &[&str]) -> anyhow::Result<Ran> {
-        let mut command = Command::new(programs::ours("taskyard")?);
+        let mut command = std::process::Command::new(programs::ours("taskyard")?);
+        programs::forget_variables(&mut command, &["TASKYARD_"]);
+        let mut command = Command::from(command);
         command.args(args);
         command.env("TASKYARD_AMQP_URL", self.place.amqp_url());
         command.env("TASKYARD_REDIS_URL", self.place.redis_url());
