@@ -85,3 +85,50 @@ impl AmqpError {
         }
     }
 }
+
+/// Acks a delivery, or everything up to it.
+///
+/// # Errors
+/// The session is lost.
+pub async fn ack(channel: &Channel, tag: u64, up_to: bool) -> Result<(), AmqpError> {
+    let options = lapin::options::BasicAckOptions { multiple: up_to };
+    channel.basic_ack(tag, options).await.map_err(AmqpError::Lost)
+}
+
+/// Gives a delivery back: to its queue, or to where its queue sends what is refused.
+///
+/// # Errors
+/// The session is lost.
+pub async fn nack(channel: &Channel, tag: u64, is_requeued: bool) -> Result<(), AmqpError> {
+    let options = lapin::options::BasicNackOptions { multiple: false, requeue: is_requeued };
+    channel.basic_nack(tag, options).await.map_err(AmqpError::Lost)
+}
+
+/// Ends a consumer; what it has delivered stays unacked.
+///
+/// # Errors
+/// The session is lost.
+pub async fn cancel(channel: &Channel, consumer_tag: &str) -> Result<(), AmqpError> {
+    let options = lapin::options::BasicCancelOptions::default();
+    channel.basic_cancel(consumer_tag.into(), options).await.map_err(AmqpError::Lost)
+}
+
+/// Takes one message from a queue, if there is one.
+///
+/// # Errors
+/// The session is lost.
+pub async fn get(channel: &Channel, queue: &str) -> Result<Option<Delivery>, AmqpError> {
+    let options = lapin::options::BasicGetOptions::default();
+    let message = channel.basic_get(queue.into(), options).await.map_err(AmqpError::Lost)?;
+    Ok(message.map(|message| {
+        let delivery = message.delivery;
+        Delivery {
+            tag: delivery.delivery_tag,
+            exchange: delivery.exchange.into(),
+            routing_key: delivery.routing_key.into(),
+            is_redelivered: delivery.redelivered,
+            properties: delivery.properties,
+            body: bytes::Bytes::from(delivery.data),
+        }
+    }))
+}

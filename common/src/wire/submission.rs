@@ -30,7 +30,7 @@ pub struct Refusal {
 const MS_MAX: u64 = 10 * 366 * 86_400_000;
 const TENANT_CHARS_MAX: usize = 128;
 const SLOTS_MAX: u64 = 10_000;
-const RESERVED_TYPES: [&str; 3] = [train::TASKS, train::REPORTS, train::BULK];
+const RESERVED_TYPES: [&str; 4] = [train::TASKS, train::REPORTS, train::BULK, train::MARKER];
 
 /// Reads what a client published: properties, routing key and size of the payload.
 ///

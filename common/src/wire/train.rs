@@ -14,6 +14,8 @@ use serde::de::DeserializeOwned;
 pub const TASKS: &str = "application/vnd.taskyard.train";
 /// `content_type` of a message that carries reports.
 pub const REPORTS: &str = "application/vnd.taskyard.reports";
+/// `content_type` of a marker: a message that only shows how far a queue has been read.
+pub const MARKER: &str = "application/vnd.taskyard.marker";
 /// `content_type` of a bulk submission.
 pub const BULK: &str = "application/vnd.taskyard.bulk";
 
@@ -76,6 +78,12 @@ impl TrainWriter {
         self.buffer.put_u32(u32::try_from(body.len()).expect("payloads are limited"));
         self.buffer.put_slice(body);
         self.cars += 1;
+    }
+
+    /// Couples the cars of another train.
+    pub fn couple(&mut self, train: &[u8], cars: usize) {
+        self.buffer.put_slice(train.get(MAGIC.len()..).unwrap_or_default());
+        self.cars += cars;
     }
 
     /// Number of cars.

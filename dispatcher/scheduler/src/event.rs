@@ -30,6 +30,9 @@ pub enum Event {
         op: OpId,
         /// What it said.
         answer: Answer,
+        /// Whether it was asked more than once, since an answer was lost: a refusal may be due to
+        /// our own earlier write.
+        is_repeated: bool,
     },
     /// The broker has answered a publish.
     Published {
@@ -352,7 +355,7 @@ pub enum Effect {
 }
 
 /// A backlog that is read when there is room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reservoir {
     /// A lane, 0 to 9.
     Lane(u8),

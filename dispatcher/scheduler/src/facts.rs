@@ -4,7 +4,7 @@ use crate::event::ReplyTo;
 
 /// Stands for one delivered copy of a task, or one report: the shell keeps the bytes.
 ///
-/// Numbers are handed out by the shell, never twice in a life of the process.
+/// Numbers are handed out by the shell, never twice in a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CarId(pub u64);
 

@@ -183,7 +183,7 @@ impl Scheduler {
             Event::Refused(submission) => self.refused(submission),
             Event::Reported(report) => self.reported(report),
             Event::Beat(beat) => self.beat(beat),
-            Event::Wrote { op, answer } => self.wrote(op, answer),
+            Event::Wrote { op, answer, is_repeated } => self.wrote(op, answer, is_repeated),
             Event::Published { op, outcome } => self.published(op, outcome),
             Event::MarkerPassed(marker) => self.marker_passed(marker),
             Event::ParkedPassed => self.parked_passed(),
@@ -298,9 +298,12 @@ impl Scheduler {
         }
     }
 
-    fn wrote(&mut self, op: OpId, answer: Answer) {
+    fn wrote(&mut self, op: OpId, answer: Answer, is_repeated: bool) {
         // An answer to a session that is over.
         let Some(pending) = self.pending.swap_remove(&op) else { return };
+        if is_repeated {
+            self.may_be_ours(&pending);
+        }
         match pending {
             Pending::Accept(car) => self.accepted(car, answer),
             Pending::Probe(car) => match answer {
@@ -329,6 +332,16 @@ impl Scheduler {
             | Pending::Replied { .. } => {
                 unreachable!("the store does not answer for the broker")
             }
+        }
+    }
+
+    /// The record may show our own earlier write: such a submission is no second one.
+    fn may_be_ours(&mut self, pending: &Pending) {
+        if let Pending::Accept(car) | Pending::Dispatch { car, .. } | Pending::Rebuild(car) =
+            pending
+            && let Some(entry) = self.entries.get_mut(*car)
+        {
+            entry.copy.is_redelivered = true;
         }
     }
 

@@ -1,0 +1,82 @@
+//! The books of attempts in flight, from the store.
+
+use crate::pool::{Input, Pool, Session};
+use crate::post::Parcel;
+use std::time::Duration;
+use taskyard_common::amqp::{Message, Properties};
+use taskyard_common::store::{Answer, Inflight, Op};
+use taskyard_common::wire::train;
+use taskyard_model::TaskId;
+use taskyard_scheduler::Event;
+use tracing::{info, warn};
+
+/// Pause between pages of the scan: it is in nobody's way.
+const PAGE_PAUSE: Duration = Duration::from_millis(20);
+/// A new leader waits so long before it reads its books: workers' heartbeats come first.
+const BOOKS_AFTER: Duration = Duration::from_secs(5);
+
+impl Pool {
+    /// A new leader finds what is in flight by the payloads that are kept for it.
+    pub(crate) fn read_books(&self, session: &Session) {
+        let (store, inputs, pool) = (self.store.clone(), session.inputs.clone(), self.name.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(BOOKS_AFTER).await;
+            let mut inflight = Inflight::new(&store);
+            let mut found = 0_usize;
+            loop {
+                match inflight.next_page().await {
+                    Ok(None) => break,
+                    Ok(Some(page)) => {
+                        for (id, record) in page {
+                            let record = record.filter(|r| r.pool.as_ref() == Some(&pool));
+                            let Some(record) = record.map(crate::change::record_of) else {
+                                continue;
+                            };
+                            found += 1;
+                            if inputs
+                                .send(Input::Event(Event::FoundInFlight { id, record }))
+                                .is_err()
+                            {
+                                return;
+                            }
+                        }
+                    }
+                    Err(error) => warn!(%error, "the attempts in flight cannot be read yet"),
+                }
+                tokio::time::sleep(PAGE_PAUSE).await;
+            }
+            info!(found, "attempts in flight read from Redis");
+        });
+    }
+
+    /// Publishes the stored copy of an attempt to the way back in; the table decides there.
+    pub(crate) fn reissue(&self, session: &Session, id: TaskId, attempt: u32) {
+        let (store, inputs, parcels) =
+            (self.store.clone(), session.inputs.clone(), session.parcels.clone());
+        let queue = self.names.again_queue(&self.name);
+        tokio::spawn(async move {
+            let answers = match store.run(&[Op::Payload(id.clone())]).await {
+                Ok(answers) => answers,
+                // It is looked for again after a minute.
+                Err(error) => return warn!(%error, %id, "a copy cannot be read yet"),
+            };
+            let Some(Answer::Payload(record, payload)) = answers.into_iter().next() else { return };
+            let is_live = record.is_some_and(|r| r.attempt == attempt && !r.state.is_final());
+            match payload {
+                Some(copy) if is_live => {
+                    let properties = Properties::default().with_content_type(train::TASKS.into());
+                    let message = Message::to_queue(queue, properties, copy);
+                    // A closed channel means that the session is over.
+                    let _ =
+                        parcels.send(Parcel { message, ops: Vec::new(), tells_returned: false });
+                }
+                // Too large to be kept: it waits for the worker's own copy.
+                None if is_live => warn!(%id, attempt, "no copy is kept; waiting for the worker's"),
+                _ => {
+                    // A closed channel means that the session is over.
+                    let _ = inputs.send(Input::Event(Event::NothingToReissue { id, attempt }));
+                }
+            }
+        });
+    }
+}

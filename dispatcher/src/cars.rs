@@ -1,0 +1,120 @@
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::sync::Arc;
+use taskyard_common::amqp::{Acks, Properties, Settled};
+use taskyard_common::wire::{Report, Task};
+use taskyard_scheduler::CarId;
+
+/// Which channel a delivery came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Track {
+    /// Submissions.
+    Submit,
+    /// Our own copies that come back in.
+    Again,
+    /// Reports and dead letters.
+    Outcomes,
+    /// The backlog.
+    Backlog,
+}
+
+impl Track {
+    pub(crate) const ALL: [Track; 4] =
+        [Track::Submit, Track::Again, Track::Outcomes, Track::Backlog];
+}
+
+/// A delivery: its channel and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Ticket {
+    pub(crate) track: Track,
+    pub(crate) tag: u64,
+}
+
+/// What a car carries.
+#[derive(Clone, Debug)]
+pub(crate) enum Load {
+    /// A copy of a task.
+    Task(Task),
+    /// A report.
+    Report(Report),
+    /// A submission that breaks a rule, as it came.
+    Refused { properties: Properties, routing_key: String, body: Bytes, reason: Arc<str> },
+}
+
+/// One car and where it was delivered.
+#[derive(Clone, Debug)]
+pub(crate) struct Car {
+    pub(crate) ticket: Ticket,
+    pub(crate) load: Load,
+    /// The copy as a train of one car, as it was last written; what is stored is also what is sent.
+    pub(crate) written: Option<Bytes>,
+}
+
+/// Everything that is delivered and not settled: bytes by car, cars by delivery, acks by channel.
+#[derive(Debug, Default)]
+pub(crate) struct Cars {
+    cars: HashMap<CarId, Car>,
+    open: HashMap<Ticket, usize>,
+    acks: HashMap<Track, Acks>,
+    next: u64,
+    bytes: usize,
+}
+
+impl Cars {
+    /// A message has been delivered; it is settled when all of its cars are.
+    pub(crate) fn delivered(&mut self, ticket: Ticket, loads: Vec<Load>) -> Vec<CarId> {
+        self.acks.entry(ticket.track).or_default().delivered(ticket.tag);
+        if loads.is_empty() {
+            self.acks.entry(ticket.track).or_default().settle(ticket.tag);
+            return Vec::new();
+        }
+        self.open.insert(ticket, loads.len());
+        let mut ids = Vec::with_capacity(loads.len());
+        for load in loads {
+            let id = CarId(self.next);
+            self.next += 1;
+            self.bytes += bytes_of(&load);
+            self.cars.insert(id, Car { ticket, load, written: None });
+            ids.push(id);
+        }
+        ids
+    }
+
+    pub(crate) fn get(&self, id: CarId) -> Option<&Car> {
+        self.cars.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: CarId) -> Option<&mut Car> {
+        self.cars.get_mut(&id)
+    }
+
+    /// Nothing is left to do for a car.
+    pub(crate) fn settle(&mut self, id: CarId) {
+        let Some(car) = self.cars.remove(&id) else { return };
+        self.bytes -= bytes_of(&car.load);
+        let Some(left) = self.open.get_mut(&car.ticket) else { return };
+        *left -= 1;
+        if *left == 0 {
+            self.open.remove(&car.ticket);
+            self.acks.entry(car.ticket.track).or_default().settle(car.ticket.tag);
+        }
+    }
+
+    /// What can be acked on a channel now.
+    pub(crate) fn take_acks(&mut self, track: Track) -> Settled {
+        self.acks.entry(track).or_default().take()
+    }
+
+    /// Bytes of everything that is held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+fn bytes_of(load: &Load) -> usize {
+    match load {
+        Load::Task(task) => task.payload.len(),
+        Load::Report(report) => report.body.len(),
+        Load::Refused { body, .. } => body.len(),
+    }
+}

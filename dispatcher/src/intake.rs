@@ -1,0 +1,398 @@
+//! What is delivered, read into events.
+
+use crate::cars::{Cars, Load, Ticket, Track};
+use crate::settings::Settings;
+use std::sync::Arc;
+use taskyard_common::amqp::Delivery;
+use taskyard_common::names::Names;
+use taskyard_common::wire::{
+    self, Head, Refusal, Report, ReportKind, Submission, Task, death, read_bulk, read_copy,
+    read_reports, read_submission, train,
+};
+use taskyard_model::{
+    Backoff, CopyFacts, ErrorKind, MAX_ATTEMPTS_DEFAULT, MAX_LOSSES_DEFAULT, Pattern, PoolName,
+    Source, TaskId, Timestamp,
+};
+use taskyard_scheduler::{
+    Arrival, CarId, Destination, Event, Facts, RefusedSubmission, ReplyTo, ReportFacts, Said,
+};
+use tracing::warn;
+
+/// Where a delivery was consumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    Submit,
+    Again,
+    Outcomes,
+    Lane(u8),
+    Parked,
+}
+
+impl From {
+    pub(crate) fn track(self) -> Track {
+        match self {
+            From::Submit => Track::Submit,
+            From::Again => Track::Again,
+            From::Outcomes => Track::Outcomes,
+            From::Lane(_) | From::Parked => Track::Backlog,
+        }
+    }
+}
+
+/// What a kind gets where the submitter says nothing.
+#[derive(Clone, Debug)]
+struct Defaults {
+    kind: Pattern,
+    priority: Option<u8>,
+    max_attempts: Option<u32>,
+    max_losses: Option<u32>,
+    backoff: Option<Backoff>,
+    timeout_ms: Option<u64>,
+}
+
+/// Reads deliveries of one pool.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    names: Names,
+    pool: PoolName,
+    settings: Arc<Settings>,
+    defaults: Vec<Defaults>,
+}
+
+impl Intake {
+    pub(crate) fn new(names: Names, pool: PoolName, settings: Arc<Settings>) -> Self {
+        let read = |kind: &crate::settings::KindDefaults| {
+            Some(Defaults {
+                kind: Pattern::new(&kind.kind).ok()?,
+                priority: kind.priority,
+                max_attempts: kind.max_attempts,
+                max_losses: kind.max_losses,
+                backoff: kind.backoff.as_ref().and_then(|text| text.parse().ok()),
+                timeout_ms: kind.timeout_ms,
+            })
+        };
+        let defaults = settings.kinds.iter().filter_map(read).collect();
+        Self { names, pool, settings, defaults }
+    }
+
+    /// Registers a delivery and says what it is.
+    pub(crate) fn read(
+        &self,
+        from: From,
+        delivery: Delivery,
+        now: Timestamp,
+        cars: &mut Cars,
+        events: &mut Vec<Event>,
+    ) {
+        let ticket = Ticket { track: from.track(), tag: delivery.tag };
+        match from {
+            From::Submit => self.submitted(ticket, delivery, now, cars, events),
+            From::Again => self.copies(ticket, &delivery, Source::Again, None, cars, events),
+            From::Lane(lane) => {
+                self.copies(ticket, &delivery, Source::Lane, Some(lane), cars, events);
+            }
+            From::Parked => self.copies(ticket, &delivery, Source::Parked, None, cars, events),
+            From::Outcomes => self.outcome(ticket, delivery, now, cars, events),
+        }
+    }
+
+    fn submitted(
+        &self,
+        ticket: Ticket,
+        delivery: Delivery,
+        now: Timestamp,
+        cars: &mut Cars,
+        events: &mut Vec<Event>,
+    ) {
+        let key = delivery.routing_key.clone();
+        self.submissions(ticket, delivery, &key, Source::Submit, now, cars, events);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one way in for both kinds of submission")]
+    fn submissions(
+        &self,
+        ticket: Ticket,
+        delivery: Delivery,
+        routing_key: &str,
+        source: Source,
+        now: Timestamp,
+        cars: &mut Cars,
+        events: &mut Vec<Event>,
+    ) {
+        let Delivery { properties, body, is_redelivered, .. } = delivery;
+        let content_type = properties.content_type().as_ref().map(|t| t.as_str());
+        let read = match content_type == Some(train::BULK) {
+            true => read_bulk(&properties, routing_key, &body, &self.names, now, fresh_id)
+                .unwrap_or_else(|error| {
+                    let reason = error.to_string();
+                    let refusal = Refusal { reason, error_kind: ErrorKind::Rejected, id: None };
+                    vec![(Err(refusal), body.clone())]
+                }),
+            false => {
+                let one = read_submission(
+                    &properties,
+                    routing_key,
+                    body.len(),
+                    &self.names,
+                    now,
+                    fresh_id,
+                );
+                vec![(one, body)]
+            }
+        };
+        let mut kinds = Vec::with_capacity(read.len());
+        let mut loads = Vec::with_capacity(read.len());
+        for (one, payload) in read {
+            match one {
+                Ok(Submission { mut head, is_named }) => {
+                    self.complete(&mut head, now);
+                    loads.push(Load::Task(Task { head, payload }));
+                    kinds.push(Ok(is_named));
+                }
+                Err(refusal) => {
+                    let reason: Arc<str> = refusal.reason.as_str().into();
+                    let routing_key = routing_key.to_owned();
+                    let properties = properties.clone();
+                    loads.push(Load::Refused {
+                        properties,
+                        routing_key,
+                        body: payload,
+                        reason: reason.clone(),
+                    });
+                    kinds.push(Err((refusal, reason)));
+                }
+            }
+        }
+        let ids = cars.delivered(ticket, loads);
+        for (car, kind) in ids.into_iter().zip(kinds) {
+            let event = match kind {
+                Ok(is_named) => {
+                    let Some(Load::Task(task)) = cars.get(car).map(|car| &car.load) else {
+                        continue;
+                    };
+                    let facts = facts(&task.head, task.payload.len());
+                    let destination = self.destination(&task.head, is_named);
+                    let copy = CopyFacts { attempt: 0, source, is_redelivered };
+                    Event::Arrived(Arrival { car, copy, facts, destination, lane: None })
+                }
+                Err((refusal, reason)) => {
+                    let reply = properties.reply_to().as_ref().map(|queue| ReplyTo {
+                        queue: queue.as_str().into(),
+                        correlation_id: properties
+                            .correlation_id()
+                            .as_ref()
+                            .map(|c| c.as_str().into()),
+                    });
+                    let reply =
+                        reply.filter(|to| !self.names.owns(&to.queue) && !to.queue.is_empty());
+                    Event::Refused(RefusedSubmission { car, id: refusal.id, reason, reply })
+                }
+            };
+            events.push(event);
+        }
+    }
+
+    /// What the submitter left open, from the kind's defaults.
+    fn complete(&self, head: &mut Head, now: Timestamp) {
+        head.accepted_at = Some(now);
+        let Some(defaults) = self.defaults.iter().find(|d| d.kind.matches(&head.kind)) else {
+            return;
+        };
+        head.priority = head.priority.or(defaults.priority);
+        head.max_attempts = head.max_attempts.or(defaults.max_attempts);
+        head.max_losses = head.max_losses.or(defaults.max_losses);
+        head.backoff = head.backoff.or(defaults.backoff);
+        head.timeout_ms = head.timeout_ms.or(defaults.timeout_ms);
+    }
+
+    fn destination(&self, head: &Head, is_named: bool) -> Destination {
+        let pool = match self.settings.pools.is_empty() {
+            true => None,
+            false => Some(self.settings.pool_of(&head.kind).unwrap_or_else(PoolName::default_pool)),
+        };
+        match pool {
+            Some(pool) if pool != self.pool => Destination::Elsewhere(pool),
+            _ if !is_named => Destination::Named,
+            _ => Destination::Here,
+        }
+    }
+
+    /// Our own copies: trains, or native ones that a foreign worker let go of.
+    fn copies(
+        &self,
+        ticket: Ticket,
+        delivery: &Delivery,
+        source: Source,
+        lane: Option<u8>,
+        cars: &mut Cars,
+        events: &mut Vec<Event>,
+    ) {
+        let is_train = content_type(delivery) == Some(train::TASKS);
+        let read = match is_train {
+            true => train::read::<Head>(&delivery.body).map_err(|error| error.to_string()),
+            false => read_copy(&delivery.properties)
+                .map(|head| vec![(head, delivery.body.clone())])
+                .map_err(|error| error.to_string()),
+        };
+        let tasks = match read {
+            Ok(tasks) => tasks,
+            Err(error) => return self.not_understood(ticket, delivery, &error, cars, events),
+        };
+        let loads =
+            tasks.into_iter().map(|(head, payload)| Load::Task(Task { head, payload })).collect();
+        for car in cars.delivered(ticket, loads) {
+            let Some(Load::Task(task)) = cars.get(car).map(|car| &car.load) else { continue };
+            let facts = facts(&task.head, task.payload.len());
+            let is_redelivered = delivery.is_redelivered;
+            let copy = CopyFacts { attempt: facts.attempt, source, is_redelivered };
+            let destination = Destination::Here;
+            events.push(Event::Arrived(Arrival { car, copy, facts, destination, lane }));
+        }
+    }
+
+    /// A report, or what a queue let go of.
+    fn outcome(
+        &self,
+        ticket: Ticket,
+        delivery: Delivery,
+        now: Timestamp,
+        cars: &mut Cars,
+        events: &mut Vec<Event>,
+    ) {
+        if let Some(death) = death(&delivery.properties) {
+            if death.queue == self.names.submit(&self.pool) {
+                let key = death.routing_key.unwrap_or_default();
+                let source = Source::SubmitExpired;
+                return self.submissions(ticket, delivery, &key, source, now, cars, events);
+            }
+            let source =
+                if death.is_rejected { Source::WorkerNacked } else { Source::WorkerExpired };
+            return self.copies(ticket, &delivery, source, None, cars, events);
+        }
+        match read_reports(&delivery.properties, &delivery.body) {
+            Ok(reports) => {
+                let loads = reports.into_iter().map(Load::Report).collect();
+                for car in cars.delivered(ticket, loads) {
+                    if let Some(Load::Report(report)) = cars.get(car).map(|car| &car.load) {
+                        events.push(report_event(car, report));
+                    }
+                }
+            }
+            Err(error) => self.not_understood(ticket, &delivery, &error.to_string(), cars, events),
+        }
+    }
+
+    /// Nothing is thrown away: it goes where it can be looked at.
+    #[expect(clippy::unused_self, reason = "reads like its neighbours")]
+    fn not_understood(
+        &self,
+        ticket: Ticket,
+        delivery: &Delivery,
+        error: &str,
+        cars: &mut Cars,
+        events: &mut Vec<Event>,
+    ) {
+        warn!(error, routing_key = delivery.routing_key, "message not understood");
+        let reason: Arc<str> = error.into();
+        let load = Load::Refused {
+            properties: delivery.properties.clone(),
+            routing_key: delivery.routing_key.clone(),
+            body: delivery.body.clone(),
+            reason: reason.clone(),
+        };
+        for car in cars.delivered(ticket, vec![load]) {
+            let refused = RefusedSubmission { car, id: None, reason: reason.clone(), reply: None };
+            events.push(Event::Refused(refused));
+        }
+    }
+}
+
+/// Whether a message only shows how far its queue has been read, and which.
+pub(crate) fn marker(delivery: &Delivery) -> Option<String> {
+    let is_marker = content_type(delivery) == Some(train::MARKER);
+    is_marker.then(|| delivery.properties.message_id().as_ref().map(ToString::to_string)).flatten()
+}
+
+fn content_type(delivery: &Delivery) -> Option<&str> {
+    delivery.properties.content_type().as_ref().map(|t| t.as_str())
+}
+
+fn fresh_id() -> TaskId {
+    TaskId::new(&uuid::Uuid::now_v7().to_string()).expect("a UUID follows the rule for ids")
+}
+
+/// What the scheduler needs to know of a task.
+pub(crate) fn facts(head: &Head, bytes: usize) -> Facts {
+    Facts {
+        id: head.id.clone(),
+        kind: head.kind.clone(),
+        requires: head.requires.clone(),
+        slots: head.slots,
+        priority: head.priority.unwrap_or(0),
+        accepted_at: head.accepted_at.unwrap_or_default(),
+        due_at: head.due_at,
+        start_by: head.start_by,
+        timeout_ms: head.timeout_ms,
+        attempt: head.attempt,
+        failures: head.failures,
+        losses: head.losses,
+        max_attempts: head.max_attempts.unwrap_or(MAX_ATTEMPTS_DEFAULT),
+        max_losses: head.max_losses.unwrap_or(MAX_LOSSES_DEFAULT),
+        backoff: head.backoff.unwrap_or_default(),
+        keep_ms: head.keep_ms,
+        is_suspect: head.is_suspect,
+        rounds: head.rounds,
+        bytes,
+        reply: reply_to(head.reply_to.as_deref(), head.correlation_id.as_deref()),
+    }
+}
+
+pub(crate) fn reply_to(queue: Option<&str>, correlation_id: Option<&str>) -> Option<ReplyTo> {
+    let queue = queue.filter(|queue| !queue.is_empty())?.into();
+    let correlation_id = correlation_id.filter(|id| !id.is_empty()).map(Into::into);
+    Some(ReplyTo { queue, correlation_id })
+}
+
+fn report_event(car: CarId, report: &Report) -> Event {
+    let said = match report.kind {
+        ReportKind::Started => Said::Started,
+        // Logs are not kept yet; they say at least that it lives.
+        ReportKind::Progress | ReportKind::Log => Said::Progress,
+        ReportKind::Succeeded => Said::Succeeded,
+        ReportKind::Failed => Said::Failed {
+            is_permanent: report.is_permanent,
+            error_kind: report.error_kind.unwrap_or(ErrorKind::Failed),
+        },
+        ReportKind::Returned => Said::Returned { is_orphan: report.is_orphan },
+        ReportKind::Yielded => Said::Yielded,
+        ReportKind::Held => Said::Held,
+    };
+    let copy = report.task.as_ref().map(|head| facts(head, report.body.len()));
+    Event::Reported(ReportFacts {
+        car,
+        id: report.id.clone(),
+        attempt: report.attempt,
+        worker: report.worker.clone(),
+        said,
+        ran_us: report.ran_us,
+        had_us: report.had_us,
+        copy,
+        reply: reply_to(report.reply_to.as_deref(), report.correlation_id.as_deref()),
+    })
+}
+
+/// A copy that a report carries, as the task it is.
+pub(crate) fn task_of(load: &Load) -> Option<Task> {
+    match load {
+        Load::Task(task) => Some(task.clone()),
+        Load::Report(report) => {
+            let mut head = (**report.task.as_ref()?).clone();
+            head.attempt = report.attempt;
+            if report.kind == wire::ReportKind::Yielded {
+                head.checkpoint_at = report.checkpoint_at;
+            }
+            Some(Task { head, payload: report.body.clone() })
+        }
+        Load::Refused { .. } => None,
+    }
+}
