@@ -57,6 +57,14 @@ impl SubmitStream {
         self.flow.under_way()
     }
 
+    /// Waits until at least one more message has its outcome; at once if none is under way.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn settle_next(&mut self) {
+        self.flow.settle_next().await;
+    }
+
     /// Takes the outcomes that are known by now and were not taken before, without waiting.
     pub fn settled(&mut self) -> Vec<Settled> {
         self.flow.settled()

@@ -325,6 +325,23 @@ impl Submission {
         self
     }
 
+    /// The id that it was given; without one it gets a new one when it is submitted.
+    #[must_use]
+    pub fn given_id(&self) -> Option<&TaskId> {
+        self.id.as_ref()
+    }
+
+    /// Gives it its id now if it has none yet, for those who write it down before they submit.
+    pub fn fix_id(&mut self) -> TaskId {
+        self.id.get_or_insert_with(fresh_id).clone()
+    }
+
+    /// The payload.
+    #[must_use]
+    pub fn payload_bytes(&self) -> &Bytes {
+        &self.payload
+    }
+
     /// Whether every setter's rule is kept.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! The library against a real RabbitMQ, with a stand-in for the dispatcher.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod stand_in;
 
 use stand_in::{StandIn, declare};

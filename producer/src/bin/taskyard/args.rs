@@ -1,0 +1,150 @@
+use crate::dead::DeadVerb;
+use crate::submit::SubmitArgs;
+use crate::when;
+use std::time::Duration;
+use taskyard_common::settings::CommonFlags;
+use taskyard_model::{Pattern, State, TaskId};
+
+const LONG_ABOUT: &str = "\
+Submit tasks to Taskyard, look after them, and command its dispatchers.
+
+RabbitMQ carries every task, Redis shows every task's state. `submit` and the commands need
+RabbitMQ, everything that only looks needs Redis.";
+
+const AFTER_HELP: &str = "\
+Examples:
+  taskyard submit image.resize --data '{\"file\":\"a.png\"}'     prints the task's id
+  taskyard submit echo --data hello --wait                    prints the result
+  taskyard status ID                                          where it is and why
+  taskyard ls --state failed --limit 5                        what failed last
+  seq 1000 | taskyard submit echo --ndjson -                  a task for each line
+  taskyard dead replay --all                                  failed tasks, once more
+
+Exit codes:
+  0   done; the task succeeded
+  1   the task did not succeed (failed, cancelled, expired, rejected), or a part was not done
+  2   the task is not final yet, or --wait was not long enough
+  3   no such task: never submitted, not taken in yet, or forgotten
+  64  wrong usage or settings
+  69  RabbitMQ, Redis or a dispatcher is out of reach
+  70  a defect of this program
+
+Durations are written 250ms, 30s, 5m, 2h, 7d or 1h30m (a number alone is milliseconds), instants
++5m (from now), 2024-02-29T12:00:00Z, or milliseconds since 1970. NO_COLOR is respected.";
+
+/// Submit tasks to Taskyard, look after them, and command its dispatchers
+#[derive(clap::Parser)]
+#[command(name = "taskyard", version, long_about = LONG_ABOUT, after_help = AFTER_HELP)]
+#[command(max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Args {
+    /// Print JSON, one object a line
+    #[arg(long, help_heading = "General")]
+    pub(crate) json: bool,
+    /// Say more about what goes on, on stderr (twice: everything)
+    #[arg(short, long, action = clap::ArgAction::Count, help_heading = "General")]
+    verbose: u8,
+    #[command(flatten, next_help_heading = "Connection")]
+    pub(crate) common: CommonFlags,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+impl Args {
+    pub(crate) fn log_level(&self) -> &'static str {
+        match self.verbose {
+            0 => "off",
+            1 => "info",
+            _ => "debug",
+        }
+    }
+}
+
+#[derive(clap::Subcommand)]
+pub(crate) enum Verb {
+    /// Submit a task, or one for each line of a file
+    #[command(after_help = crate::submit::AFTER_HELP)]
+    Submit(Box<SubmitArgs>),
+    /// Show where tasks are
+    #[command(after_help = "\
+Example:
+  taskyard status 0190a8c4-7f3e-7cc1-9a52-3f1e3a7d2b11
+
+--json prints an object for each id with all fields of the task's record: numbers as numbers,
+instants in ms since 1970, null where nothing is known. `state` is null if there is no such task.
+The result is in `result` if it is UTF-8, else in `result_base64`.")]
+    Status {
+        /// The tasks
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<TaskId>,
+    },
+    /// Print a task's result as it is, and exit by its state
+    #[command(after_help = "\
+Examples:
+  taskyard result report-2024-02 > report.pdf
+  taskyard result report-2024-02 --wait --wait-timeout 1h > report.pdf
+
+Exits with 0 if it succeeded, 1 if it did not (its error goes to stderr), 2 if it is not final
+yet, 3 if there is no such task. --json prints what `submit --wait --json` prints.")]
+    Result {
+        /// The task
+        #[arg(value_name = "ID")]
+        id: TaskId,
+        /// Wait for its end
+        #[arg(long)]
+        wait: bool,
+        /// How long to wait at most
+        #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = when::duration)]
+        wait_timeout: Duration,
+    },
+    /// List the workers
+    #[command(after_help = "\
+--json prints an object for each worker: id, state (up, draining, suspect, lost), pool, kinds,
+slots, busy, weight, labels, host, version, seen_at. With --pool only that pool's.")]
+    Workers,
+    /// List tasks that reached a final state lately, the latest first
+    #[command(after_help = "\
+Examples:
+  taskyard ls --state failed
+  taskyard ls --kind 'image.#' --limit 100 --json
+
+The lists hold the latest 10,000 tasks of each state. A kind's pattern is one of AMQP: * is one
+word, # any number of words. --json prints what `status --json` prints.")]
+    Ls {
+        /// Only tasks in this state; several separated by commas [default: all final states]
+        #[arg(long = "state", value_name = "STATE", value_delimiter = ',')]
+        states: Vec<State>,
+        /// Only tasks whose kind fits the pattern
+        #[arg(long, value_name = "PATTERN")]
+        kind: Option<Pattern>,
+        /// How many at most
+        #[arg(long, value_name = "N", default_value = "20")]
+        limit: u32,
+    },
+    /// Count tasks by pool
+    #[command(after_help = "\
+--json prints an object for each pool: {\"pool\":\"default\",\"succeeded\":1024,…}. With --pool
+only that pool.")]
+    Stats,
+    /// End tasks, wherever they are
+    #[command(after_help = "\
+A task that waits ends at once, one that runs when its worker has stopped it. --json prints an
+object for each id: {\"id\":…,\"ok\":true,…} or {\"id\":…,\"ok\":false,\"error\":…}.")]
+    Cancel {
+        /// The tasks
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<TaskId>,
+    },
+    /// Look at tasks that ended failed, and give them another life
+    Dead {
+        #[command(subcommand)]
+        verb: DeadVerb,
+    },
+    /// Print a completion script for a shell
+    #[command(after_help = "\
+Example:
+  taskyard completion bash > ~/.local/share/bash-completion/completions/taskyard")]
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}

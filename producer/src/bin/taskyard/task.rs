@@ -1,0 +1,201 @@
+use crate::exit::{Exit, Failure};
+use crate::output::{Output, Tone};
+use crate::table::{Cell, Table, brief};
+use crate::when;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+use taskyard_common::store::TaskView;
+use taskyard_model::{State, TaskId, Timestamp};
+
+/// The fields of `--json`, in this order; all of them are always there.
+const FIELDS: [&str; 24] = [
+    "id",
+    "state",
+    "kind",
+    "pool",
+    "priority",
+    "tenant",
+    "attempt",
+    "failures",
+    "losses",
+    "max_attempts",
+    "max_losses",
+    "worker",
+    "submitted_at",
+    "dispatched_at",
+    "started_at",
+    "finished_at",
+    "next_at",
+    "progress",
+    "progress_note",
+    "result_type",
+    "result_bytes",
+    "error",
+    "error_kind",
+    "reason",
+];
+const NUMBERS: [&str; 8] = [
+    "priority",
+    "attempt",
+    "failures",
+    "losses",
+    "max_attempts",
+    "max_losses",
+    "progress",
+    "result_bytes",
+];
+
+/// How a state looks to those who see colours.
+pub(crate) fn tone(state: Option<State>) -> Tone {
+    match state {
+        Some(State::Succeeded) => Tone::Good,
+        Some(State::Dispatched | State::Running) => Tone::Busy,
+        Some(State::Retrying | State::Cancelled | State::Expired) => Tone::Odd,
+        Some(State::Failed | State::Rejected) => Tone::Bad,
+        Some(State::Blocked | State::Delayed | State::Queued) | None => Tone::Plain,
+    }
+}
+
+/// Bytes as JSON: `name` if they are UTF-8, else `name_base64`.
+pub(crate) fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => object.insert(name.to_owned(), text.into()),
+        Err(_) => object.insert(format!("{name}_base64"), STANDARD.encode(bytes).into()),
+    };
+}
+
+/// A task's record for programs.
+pub(crate) fn json(view: &TaskView) -> Value {
+    let mut object = Map::new();
+    for name in FIELDS {
+        let text = view.fields.text(name);
+        let value = match name {
+            "id" => view.id.as_str().into(),
+            _ if name.ends_with("_at") => view.fields.instant(name).map(Timestamp::as_ms).into(),
+            _ if NUMBERS.contains(&name) => view.fields.number::<u64>(name).into(),
+            _ if text.is_empty() => Value::Null,
+            _ => text.into(),
+        };
+        object.insert(name.to_owned(), value);
+    }
+    if view.state() == Some(State::Succeeded) {
+        put_bytes(&mut object, "result", &view.result());
+    } else {
+        object.insert("result".to_owned(), Value::Null);
+    }
+    Value::Object(object)
+}
+
+/// A task that there is no record of, for programs.
+pub(crate) fn unknown_json(id: &TaskId) -> Value {
+    json!({ "id": id.as_str(), "state": null })
+}
+
+/// What to say when there is no record of a task.
+pub(crate) fn unknown(id: &TaskId) -> Failure {
+    Failure::new(Exit::NoSuchTask, format!("no such task: {id}")).hint(
+        "ids are remembered for 1 h after success and 7 d after any other end; a new one is known \
+         as soon as a dispatcher has taken it in",
+    )
+}
+
+/// A table of tasks.
+pub(crate) fn table() -> Table {
+    Table::new(&["ID", "STATE", "KIND", "ATTEMPT", "WORKER", "SINCE", "NOTE"])
+}
+
+/// A task's row in it.
+pub(crate) fn row(view: &TaskView, now: Timestamp) -> Vec<Cell> {
+    let fields = &view.fields;
+    let since = ["finished_at", "started_at", "dispatched_at", "submitted_at"];
+    let since = since.iter().find_map(|name| fields.instant(name));
+    let note = [fields.text("error"), fields.text("reason"), fields.text("progress_note")];
+    let note = note.into_iter().find(|note| !note.is_empty()).unwrap_or_default();
+    vec![
+        view.id.as_str().into(),
+        Cell::toned(tone(view.state()), fields.text("state")),
+        fields.text("kind").into(),
+        fields.text("attempt").into(),
+        fields.text("worker").into(),
+        since.map_or(String::new(), |at| when::relative(at, now)).into(),
+        Cell::toned(Tone::Faint, brief(note, 60)),
+    ]
+}
+
+/// The row of a task that there is no record of.
+pub(crate) fn unknown_row(id: &TaskId) -> Vec<Cell> {
+    let note = Cell::toned(Tone::Faint, "no such task");
+    vec![id.as_str().into(), "".into(), "".into(), "".into(), "".into(), "".into(), note]
+}
+
+/// All there is to say of one task, for people.
+pub(crate) fn details(view: &TaskView, now: Timestamp, output: &Output) {
+    let fields = &view.fields;
+    let state = output.paint(tone(view.state()), fields.text("state"));
+    output.line(&format!("{}  {state}", output.paint(Tone::Head, view.id.as_str())));
+    let line = |name: &str, text: &str| {
+        if !text.is_empty() {
+            let name = output.paint(Tone::Faint, &format!("{name:<12}"));
+            output.line(&format!("  {name} {text}"));
+        }
+    };
+    line("kind", fields.text("kind"));
+    line("pool", fields.text("pool"));
+    line("tenant", fields.text("tenant"));
+    line("priority", fields.text("priority"));
+    line("attempts", &attempts(view));
+    line("worker", fields.text("worker"));
+    line("waits", fields.text("reason"));
+    line("progress", &progress(view));
+    let instants = ["submitted", "dispatched", "started", "finished", "next"];
+    for name in instants {
+        if let Some(at) = fields.instant(&format!("{name}_at")) {
+            let (relative, utc) = (when::relative(at, now), when::utc(at));
+            line(name, &format!("{relative:<12} {}", output.paint(Tone::Faint, &utc)));
+        }
+    }
+    if let (Some(from), Some(to)) = (fields.instant("started_at"), fields.instant("finished_at")) {
+        line("ran", &when::rough(to.since(from)));
+    }
+    line("error", &error(view));
+    line("result", &result(view));
+}
+
+fn attempts(view: &TaskView) -> String {
+    let mut text = format!("{} of {}", view.attempt(), view.fields.text("max_attempts"));
+    if view.failures() > 0 {
+        text += &format!(", {} failed", view.failures());
+    }
+    if view.losses() > 0 {
+        text += &format!(", {} lost with their worker", view.losses());
+    }
+    text
+}
+
+fn progress(view: &TaskView) -> String {
+    let percent = view.fields.number::<u8>("progress").filter(|&percent| percent > 0);
+    let note = view.fields.text("progress_note");
+    match percent {
+        Some(percent) if note.is_empty() => format!("{percent} %"),
+        Some(percent) => format!("{percent} %, {note}"),
+        None => note.to_owned(),
+    }
+}
+
+fn error(view: &TaskView) -> String {
+    match (view.error(), view.fields.text("error_kind")) {
+        ("", kind) => kind.to_owned(),
+        (error, "") => error.to_owned(),
+        (error, kind) => format!("{error} ({kind})"),
+    }
+}
+
+fn result(view: &TaskView) -> String {
+    let result = view.result();
+    match std::str::from_utf8(&result) {
+        Ok(text) if !text.is_empty() => brief(text, 200),
+        Ok(_) => String::new(),
+        Err(_) => format!("{} bytes; print them with taskyard result", result.len()),
+    }
+}
