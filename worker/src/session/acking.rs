@@ -1,5 +1,5 @@
 use crate::engine::Settle;
-use taskyard_common::amqp::{AmqpError, Channel, Settled};
+use taskyard_common::amqp::{AmqpError, Channel, Settled, ack, nack};
 
 /// Tells the broker what has been settled, in order.
 ///
@@ -10,29 +10,14 @@ pub(super) async fn settle(channel: &Channel, settles: Vec<Settle>) -> Result<()
         match settle {
             Settle::Ack(Settled { up_to, single }) => {
                 if let Some(tag) = up_to {
-                    let ack = |options| channel.basic_ack(tag, options);
-                    with(ack, |options| options.multiple = true).await.map_err(AmqpError::Lost)?;
+                    ack(channel, tag, true).await?;
                 }
                 for tag in single {
-                    let acked = channel.basic_ack(tag, Default::default()).await;
-                    acked.map_err(AmqpError::Lost)?;
+                    ack(channel, tag, false).await?;
                 }
             }
-            Settle::Reject(tag) => {
-                // By default a reject does not put the message back into its queue.
-                let rejected = channel.basic_reject(tag, Default::default()).await;
-                rejected.map_err(AmqpError::Lost)?;
-            }
+            Settle::Reject(tag) => nack(channel, tag, false).await?,
         }
     }
     Ok(())
-}
-
-/// Calls with options that differ from the default.
-///
-/// The type of the options belongs to the AMQP library, which only `common` names.
-fn with<O: Default, R>(call: impl FnOnce(O) -> R, set: impl FnOnce(&mut O)) -> R {
-    let mut options = O::default();
-    set(&mut options);
-    call(options)
 }

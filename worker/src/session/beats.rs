@@ -1,22 +1,18 @@
-use super::Sessions;
-use std::time::Duration;
+use super::{SessionError, Sessions, Waits};
 use taskyard_common::amqp::{Connection, Message, Properties, Publication, Publisher};
 use tracing::{debug, info};
-
-/// Wait before heartbeats are tried again when there is no exchange for them yet.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Sessions {
     /// Publishes each heartbeat that the engine writes, for as long as the connection stands.
     ///
     /// The exchange may not exist before the first dispatcher has started: publishing then closes
     /// the channel, and only this one.
-    pub(super) async fn beat(&self, connection: &Connection) {
+    pub(super) async fn beat(&self, connection: &Connection) -> SessionError {
         let mut beats = self.beats.clone();
         beats.mark_changed();
+        let mut waits = Waits::new();
         let mut is_missing = false;
-        while connection.is_open() {
-            let Ok(publisher) = Publisher::open(connection).await else { return };
+        while let Ok(publisher) = Publisher::open(connection).await {
             loop {
                 if beats.changed().await.is_err() {
                     // The engine is gone. Its session ends in order, from the other side.
@@ -35,7 +31,7 @@ impl Sessions {
                     Publication::Unknown => break,
                     outcome => debug!(?outcome, "heartbeat"),
                 }
-                is_missing = false;
+                (is_missing, waits) = (false, Waits::new());
             }
             if !std::mem::replace(&mut is_missing, true) {
                 info!(
@@ -43,8 +39,9 @@ impl Sessions {
                     "no heartbeat gets through; trying again"
                 );
             }
-            tokio::time::sleep(RETRY_AFTER).await;
+            waits.wait().await;
             beats.mark_changed();
         }
+        SessionError::Disconnected
     }
 }

@@ -1,9 +1,8 @@
 use super::acking::settle;
-use super::{SessionError, SessionEvent, Sessions};
+use super::{SessionError, SessionEvent, Sessions, Waits};
 use crate::engine::{Incoming, Settle};
-use std::time::Duration;
 use taskyard_common::amqp::{
-    AmqpError, Channel, Connection, ConsumeOptions, Consumer, Delivery, Properties,
+    AmqpError, Channel, Connection, ConsumeOptions, Consumer, Delivery, Properties, cancel,
 };
 use taskyard_common::wire::train::TASKS;
 use taskyard_common::wire::{Head, Task, read_copy, train};
@@ -16,9 +15,6 @@ const PREFETCH: u16 = 256;
 /// Name of the consumer on its channel. Each try to consume has a channel of its own, so no name is
 /// ever used twice on one.
 const CONSUMER: &str = "tasks";
-/// First and longest wait for the queue: the dispatcher declares it within milliseconds of the first
-/// heartbeat, if there is one.
-const QUEUE_WAITS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 impl Sessions {
     /// Passes deliveries to the engine and settles what it says, until both have ended.
@@ -50,20 +46,19 @@ impl Sessions {
                 },
                 () = self.drain.cancelled(), if !is_cancelled => {
                     is_cancelled = true;
-                    let cancelled = channel.basic_cancel(CONSUMER.into(), Default::default()).await;
-                    cancelled.map_err(AmqpError::Lost)?;
+                    cancel(&channel, CONSUMER).await?;
                 }
             }
         }
     }
 
-    /// Waits for the queue to exist, and to be no more drained before it does.
+    /// Consumes the queue as soon as it exists.
     async fn start_consuming(
         &self,
         connection: &Connection,
     ) -> Result<(Channel, Consumer), AmqpError> {
         let queue = self.names.worker(&self.worker);
-        let mut wait = QUEUE_WAITS.0;
+        let mut waits = Waits::new();
         loop {
             let channel = connection.channel().await?;
             let options = ConsumeOptions::prefetch(PREFETCH);
@@ -72,13 +67,7 @@ impl Sessions {
                     info!(queue, "consuming");
                     return Ok((channel, consumer));
                 }
-                Err(AmqpError::NotFound(_)) => {
-                    if wait == QUEUE_WAITS.1 {
-                        tracing::debug!(queue, "waiting for a dispatcher to declare the queue");
-                    }
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(QUEUE_WAITS.1);
-                }
+                Err(AmqpError::NotFound(_)) => waits.wait().await,
                 Err(error) => return Err(error),
             }
         }

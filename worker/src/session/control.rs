@@ -1,13 +1,9 @@
-use super::{SessionError, SessionEvent, Sessions};
-use std::time::Duration;
+use super::{SessionError, SessionEvent, Sessions, Waits};
 use taskyard_common::amqp::{
     AmqpError, Connection, ConsumeOptions, Consumer, Delivery, private_queue,
 };
 use taskyard_common::wire::Control;
 use tracing::warn;
-
-/// Wait before the exchange is looked for again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Sessions {
     /// Passes on what is said to this worker, until the session ends.
@@ -20,12 +16,13 @@ impl Sessions {
 
     async fn try_listen(&self, connection: &Connection) -> Result<(), AmqpError> {
         let (exchange, key) = (self.names.control(), self.worker.as_str());
+        let mut waits = Waits::new();
         let (channel, queue) = loop {
             let channel = connection.channel().await?;
             match private_queue(&channel, Some((exchange.as_str(), key))).await {
                 Ok(queue) => break (channel, queue),
                 // No dispatcher has ever run here; the heartbeats say so in the log.
-                Err(AmqpError::NotFound(_)) => tokio::time::sleep(RETRY_AFTER).await,
+                Err(AmqpError::NotFound(_)) => waits.wait().await,
                 Err(error) => return Err(error),
             }
         };

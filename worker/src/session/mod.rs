@@ -119,12 +119,12 @@ impl Sessions {
             return (false, Ok(()));
         }
         info!(hosts = self.amqp.address.hosts(), tries, "connected");
+        // Whether the connections stand is not asked: each has a consumer or a heartbeat on it that
+        // fails when they don't, while a missing queue or exchange only costs a channel.
         let outcome = tokio::select! {
             outcome = self.consume(&consume, orders) => outcome,
             error = self.listen(&consume) => Err(error),
-            () = self.beat(&publish) => Ok(()),
-            () = consume.lost() => Err(SessionError::Disconnected),
-            () = publish.lost() => Err(SessionError::Disconnected),
+            error = self.beat(&publish) => Err(error),
             () = broken.cancelled() => Err(SessionError::Publishing),
         };
         // In this order: what was acked last has then been sent.
@@ -139,6 +139,23 @@ impl Sessions {
         let publish = Connection::open(&self.amqp, &name("publish"), HEARTBEAT_S).await?;
         let publisher = Publisher::open(&publish).await?;
         Ok((consume, publish, publisher))
+    }
+}
+
+/// Waits for what a dispatcher has yet to declare: short at first, because one that runs does it
+/// within milliseconds, then a second each.
+struct Waits(Duration);
+
+impl Waits {
+    const LONGEST: Duration = Duration::from_secs(1);
+
+    fn new() -> Self {
+        Self(Duration::from_millis(20))
+    }
+
+    async fn wait(&mut self) {
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(Self::LONGEST);
     }
 }
 

@@ -1,7 +1,10 @@
 //! `taskyard-worker`: runs tasks with programs.
 
-mod builtin;
 mod settings;
+
+mod builtin;
+mod exec;
+mod programs;
 
 use anyhow::Context;
 use clap::Parser;
@@ -16,6 +19,11 @@ use tracing::error;
 const USAGE: u8 = 64;
 /// A dependency is out of reach.
 const UNAVAILABLE: u8 = 69;
+/// How long handlers may take to be dropped.
+const LEAVE_WITHIN: Duration = Duration::from_secs(1);
+/// What to log. The AMQP library calls it an error when a queue does not exist yet, or the broker
+/// goes away; what that means is said by whoever asked.
+const LOG: &str = "info,lapin::channel=off,lapin::channels=off,lapin::io_loop=off";
 /// Our bug.
 const SOFTWARE: u8 = 70;
 
@@ -68,6 +76,9 @@ fn build(settings: &Settings) -> anyhow::Result<Worker> {
              --builtin, which adds the kinds echo, sleep and fail"
         );
     }
+    if let Some(file) = &settings.handlers {
+        builder = programs::add(builder, file)?;
+    }
     if settings.builtin {
         builder = builtin::add(builder);
     }
@@ -76,7 +87,7 @@ fn build(settings: &Settings) -> anyhow::Result<Worker> {
 
 /// Runs it to its end.
 fn run(worker: Worker, settings: &Settings) -> ExitCode {
-    telemetry::init(settings.log_format().unwrap_or_default(), "info");
+    telemetry::init(settings.log_format().unwrap_or_default(), LOG);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -88,8 +99,9 @@ fn run(worker: Worker, settings: &Settings) -> ExitCode {
         let shutdown = Shutdown::on_signals().map_err(RunError::Threads)?;
         worker.run(shutdown).await
     });
-    // What still runs was told to end, and had its time.
-    runtime.shutdown_background();
+    // Handlers that still run are dropped, which kills their programs; one that blocks its thread is
+    // not waited for.
+    runtime.shutdown_timeout(LEAVE_WITHIN);
     let Err(error) = ended else { return ExitCode::SUCCESS };
     let code = match &error {
         RunError::Refused(_) | RunError::Unreported(_) | RunError::Threads(_) => UNAVAILABLE,

@@ -1,0 +1,54 @@
+use super::Said;
+use taskyard_worker::{Bytes, TaskError};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+
+/// Largest result in bytes: what one AMQP message can carry.
+const RESULT_BYTES_MAX: usize = taskyard_model::PAYLOAD_BYTES_MAX;
+/// How much of the end of standard error is kept, in bytes: the last lines say what is wrong.
+const ERROR_BYTES_MAX: usize = 4 * 1024;
+
+/// Writes the payload and closes.
+pub(super) async fn feed(stdin: Option<ChildStdin>, payload: Bytes) {
+    if let Some(mut stdin) = stdin {
+        // A program need not read its input; how it ends says how it went.
+        let _ = stdin.write_all(&payload).await;
+    }
+}
+
+/// Reads both outputs to their ends.
+///
+/// # Errors
+/// The result is too large.
+pub(super) async fn read(
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+) -> Result<Said, TaskError> {
+    let (result, error) = tokio::try_join!(read_result(stdout), read_end(stderr))?;
+    Ok(Said { result: result.into(), error: String::from_utf8_lossy(&error).into_owned() })
+}
+
+async fn read_result(stdout: Option<ChildStdout>) -> Result<Vec<u8>, TaskError> {
+    let mut result = Vec::new();
+    if let Some(stdout) = stdout {
+        stdout.take(RESULT_BYTES_MAX as u64 + 1).read_to_end(&mut result).await?;
+    }
+    if result.len() > RESULT_BYTES_MAX {
+        let text = format!("the result has more than {RESULT_BYTES_MAX} bytes");
+        return Err(TaskError::permanent(text));
+    }
+    Ok(result)
+}
+
+async fn read_end(stderr: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, TaskError> {
+    let (mut end, mut chunk) = (Vec::new(), [0; ERROR_BYTES_MAX]);
+    let Some(mut stderr) = stderr else { return Ok(end) };
+    loop {
+        let read = stderr.read(&mut chunk).await?;
+        if read == 0 {
+            return Ok(end);
+        }
+        end.extend_from_slice(&chunk[..read]);
+        end.drain(..end.len().saturating_sub(ERROR_BYTES_MAX));
+    }
+}
