@@ -1,3 +1,5 @@
+mod verdict;
+
 use crate::channels::HEARTBEAT_S;
 use crate::post::{Post, Undelivered};
 use crate::{Command, CommandAnswer, Settings};
@@ -9,6 +11,7 @@ use taskyard_common::amqp::{
 };
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
+use verdict::{Hearing, Verdict};
 
 /// How long dispatchers have to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,8 +74,9 @@ impl Commands {
     /// 5 s.
     ///
     /// An answer that the command is done counts at once; so does a refusal, unless it only says
-    /// that this leader knows nothing of it. `leaders`: how many may answer, if that is known; else
-    /// half a second is waited after the first that knows nothing.
+    /// that this leader knows nothing of it. Where each leader does a part (lists of dead letters,
+    /// replays of all), the parts are put together. `leaders`: how many may answer, if that is
+    /// known; else half a second is waited after the first whose answer is not the last word.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -99,7 +103,7 @@ impl Commands {
         let mut answers = Consumer::start(&channel, &queue, "answers", options).await?;
         let correlation = Uuid::now_v7().to_string();
         self.send(command, &queue, &correlation).await?;
-        let mut verdict = Verdict::new(leaders);
+        let mut verdict = Verdict::new(command, leaders);
         let mut deadline = Instant::now() + ANSWER_TIMEOUT;
         while let Ok(next) = timeout_at(deadline, answers.next()).await {
             let Some(delivery) = next? else { break };
@@ -138,78 +142,5 @@ impl Commands {
                 Err(CommandError::NobodyListens { exchange })
             }
         }
-    }
-}
-
-/// The best answer so far, and who may still answer.
-struct Verdict {
-    leaders: Option<usize>,
-    heard: usize,
-    answer: Option<CommandAnswer>,
-}
-
-/// What follows from an answer.
-enum Hearing {
-    Over(CommandAnswer),
-    GoOn,
-    Grace,
-}
-
-impl Verdict {
-    fn new(leaders: Option<usize>) -> Self {
-        Self { leaders, heard: 0, answer: None }
-    }
-
-    fn hear(&mut self, answer: CommandAnswer) -> Hearing {
-        self.heard += 1;
-        let knows_nothing = answer.details.get("unknown") == Some(&serde_json::Value::Bool(true));
-        if answer.ok || !knows_nothing {
-            return Hearing::Over(answer);
-        }
-        match self.leaders {
-            Some(leaders) if self.heard >= leaders => Hearing::Over(answer),
-            Some(_) => {
-                self.answer = Some(answer);
-                Hearing::GoOn
-            }
-            None => {
-                self.answer = Some(answer);
-                Hearing::Grace
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn unknown() -> CommandAnswer {
-        let mut answer = CommandAnswer::refused("no such task");
-        answer.details.insert("unknown".to_owned(), true.into());
-        answer
-    }
-
-    #[test]
-    fn who_knows_wins_over_who_does_not() {
-        let mut verdict = Verdict::new(Some(3));
-        assert!(matches!(verdict.hear(unknown()), Hearing::GoOn));
-        let done = CommandAnswer::done(serde_json::json!({"n": 1}));
-        assert!(matches!(verdict.hear(done.clone()), Hearing::Over(answer) if answer == done));
-    }
-
-    #[test]
-    fn a_refusal_that_knows_why_counts_at_once() {
-        let refused = CommandAnswer::refused("it has succeeded");
-        let heard = Verdict::new(None).hear(refused.clone());
-        assert!(matches!(heard, Hearing::Over(answer) if answer == refused));
-    }
-
-    #[test]
-    fn when_nobody_knows_it_is_unknown() {
-        let mut verdict = Verdict::new(Some(2));
-        verdict.hear(unknown());
-        assert!(matches!(verdict.hear(unknown()), Hearing::Over(answer) if answer == unknown()));
-        assert!(matches!(Verdict::new(None).hear(unknown()), Hearing::Grace));
     }
 }

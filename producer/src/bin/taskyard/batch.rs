@@ -34,7 +34,7 @@ pub(crate) async fn run(
     let producer = reach.producer().await?;
     let sink = match given.fits_bulk() {
         true => Sink::Bulk(Box::new(producer.stream_bulk(template)?)),
-        false => Sink::Single(producer.stream(window)),
+        false => Sink::Single(Box::new(producer.stream(window))),
     };
     let shutdown = Shutdown::on_signals()
         .map_err(|error| Failure::new(Exit::Bug, format!("signals cannot be caught: {error}")))?;

@@ -14,8 +14,8 @@ use taskyard_producer::{Command, CommandAnswer, Commands};
 pub(crate) enum DeadVerb {
     /// List dead letters, the oldest first
     #[command(after_help = "\
---json prints an object for each: id, kind, reason, error, attempt, at (ms since 1970), bytes (of
-the payload).")]
+--json prints an object for each: id, kind, reason, error, attempt, failures, losses, submitted_at
+(ms since 1970), bytes (of the payload).")]
     Ls {
         /// How many at most
         #[arg(long, value_name = "N", default_value = "100")]
@@ -89,14 +89,16 @@ async fn ls(
         return Ok(Exit::Done);
     }
     let now = taskyard_common::now();
-    let mut table = Table::new(&["ID", "KIND", "REASON", "ATTEMPT", "DIED", "BYTES", "ERROR"]);
+    let mut table = Table::new(&["ID", "KIND", "REASON", "ATTEMPT", "SUBMITTED", "BYTES", "ERROR"]);
     for letter in letters {
         table.row(vec![
             text(letter, "id").into(),
             text(letter, "kind").into(),
             Cell::toned(Tone::Bad, text(letter, "reason")),
             text(letter, "attempt").into(),
-            instant(letter).map_or(String::new(), |at| when::relative(at, now)).into(),
+            instant(letter, "submitted_at")
+                .map_or(String::new(), |at| when::relative(at, now))
+                .into(),
             text(letter, "bytes").into(),
             Cell::toned(Tone::Faint, brief(&text(letter, "error"), 60)),
         ]);
@@ -135,13 +137,15 @@ async fn show(
         output.paint(Tone::Head, &text(&letter, "id")),
         output.paint(Tone::Bad, &text(&letter, "reason"))
     ));
+    let now = taskyard_common::now();
     let names = letter.as_object().into_iter().flat_map(Map::keys);
-    for name in names.filter(|name| !["id", "reason", "at"].contains(&name.as_str())) {
-        line(name, &text(&letter, name), output);
-    }
-    if let Some(at) = instant(&letter) {
-        let relative = when::relative(at, taskyard_common::now());
-        line("died", &format!("{relative}  {}", when::utc(at)), output);
+    for name in names.filter(|name| !["id", "reason"].contains(&name.as_str())) {
+        match (name.strip_suffix("_at"), instant(&letter, name)) {
+            (Some(name), Some(at)) => {
+                line(name, &format!("{:<12} {}", when::relative(at, now), when::utc(at)), output);
+            }
+            _ => line(name, &text(&letter, name), output),
+        }
     }
     match std::str::from_utf8(&payload) {
         Ok(text) => line("payload", &brief(text, 2_000), output),
@@ -212,6 +216,6 @@ fn text(letter: &Value, name: &str) -> String {
     }
 }
 
-fn instant(letter: &Value) -> Option<Timestamp> {
-    letter.get("at").and_then(Value::as_u64).map(Timestamp::from_ms)
+fn instant(letter: &Value, name: &str) -> Option<Timestamp> {
+    letter.get(name).and_then(Value::as_u64).map(Timestamp::from_ms)
 }

@@ -4,7 +4,7 @@ use taskyard_producer::{BulkStream, BulkTask, Settled, Submission, SubmissionErr
 /// Where lines go: many a message where all say the same, else one a message.
 pub(super) enum Sink {
     Bulk(Box<BulkStream>),
-    Single(SubmitStream),
+    Single(Box<SubmitStream>),
 }
 
 impl Sink {
