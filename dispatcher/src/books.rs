@@ -1,7 +1,8 @@
 //! The books of attempts in flight, from the store.
 
-use crate::pool::{Input, Pool, Session};
+use crate::pool::{Input, Pool};
 use crate::post::Parcel;
+use crate::session::Session;
 use std::time::Duration;
 use taskyard_common::amqp::{Message, Properties};
 use taskyard_common::store::{Answer, Inflight, Op};

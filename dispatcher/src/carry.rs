@@ -3,8 +3,9 @@
 use crate::cars::Load;
 use crate::change::{self, written};
 use crate::outbox::Line;
-use crate::pool::{Pool, Session};
+use crate::pool::Pool;
 use crate::post::Parcel;
+use crate::session::Session;
 use crate::writer::Asked;
 use bytes::Bytes;
 use std::time::Duration;

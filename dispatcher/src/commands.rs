@@ -1,7 +1,8 @@
 //! What operators ask.
 
-use crate::pool::{Pool, Session};
+use crate::pool::Pool;
 use crate::post::Parcel;
+use crate::session::Session;
 use serde_json::json;
 use std::collections::HashMap;
 use taskyard_common::amqp::{

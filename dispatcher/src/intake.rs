@@ -2,8 +2,9 @@
 
 use crate::cars::{Cars, Load, Ticket, Track};
 use crate::settings::Settings;
+use bytes::Bytes;
 use std::sync::Arc;
-use taskyard_common::amqp::Delivery;
+use taskyard_common::amqp::{Delivery, Properties, ShortString};
 use taskyard_common::names::Names;
 use taskyard_common::wire::{
     self, Head, Refusal, Report, ReportKind, Submission, Task, death, read_bulk, read_copy,
@@ -119,53 +120,33 @@ impl Intake {
         cars: &mut Cars,
         events: &mut Vec<Event>,
     ) {
-        let Delivery { properties, body, is_redelivered, .. } = delivery;
-        let content_type = properties.content_type().as_ref().map(|t| t.as_str());
-        let read = match content_type == Some(train::BULK) {
-            true => read_bulk(&properties, routing_key, &body, &self.names, now, fresh_id)
-                .unwrap_or_else(|error| {
-                    let reason = error.to_string();
-                    let refusal = Refusal { reason, error_kind: ErrorKind::Rejected, id: None };
-                    vec![(Err(refusal), body.clone())]
-                }),
-            false => {
-                let one = read_submission(
-                    &properties,
-                    routing_key,
-                    body.len(),
-                    &self.names,
-                    now,
-                    fresh_id,
-                );
-                vec![(one, body)]
-            }
-        };
-        let mut kinds = Vec::with_capacity(read.len());
+        let is_redelivered = delivery.is_redelivered;
+        let properties = delivery.properties.clone();
+        let read = self.read_submissions(delivery, routing_key, now);
+        let mut verdicts = Vec::with_capacity(read.len());
         let mut loads = Vec::with_capacity(read.len());
         for (one, payload) in read {
             match one {
                 Ok(Submission { mut head, is_named }) => {
                     self.complete(&mut head, now);
                     loads.push(Load::Task(Task { head, payload }));
-                    kinds.push(Ok(is_named));
+                    verdicts.push(Ok(is_named));
                 }
                 Err(refusal) => {
                     let reason: Arc<str> = refusal.reason.as_str().into();
-                    let routing_key = routing_key.to_owned();
-                    let properties = properties.clone();
                     loads.push(Load::Refused {
-                        properties,
-                        routing_key,
+                        properties: properties.clone(),
+                        routing_key: routing_key.to_owned(),
                         body: payload,
                         reason: reason.clone(),
                     });
-                    kinds.push(Err((refusal, reason)));
+                    verdicts.push(Err((refusal.id, reason)));
                 }
             }
         }
         let ids = cars.delivered(ticket, loads);
-        for (car, kind) in ids.into_iter().zip(kinds) {
-            let event = match kind {
+        for (car, verdict) in ids.into_iter().zip(verdicts) {
+            events.push(match verdict {
                 Ok(is_named) => {
                     let Some(Load::Task(task)) = cars.get(car).map(|car| &car.load) else {
                         continue;
@@ -175,21 +156,43 @@ impl Intake {
                     let copy = CopyFacts { attempt: 0, source, is_redelivered };
                     Event::Arrived(Arrival { car, copy, facts, destination, lane: None })
                 }
-                Err((refusal, reason)) => {
-                    let reply = properties.reply_to().as_ref().map(|queue| ReplyTo {
-                        queue: queue.as_str().into(),
-                        correlation_id: properties
-                            .correlation_id()
-                            .as_ref()
-                            .map(|c| c.as_str().into()),
-                    });
-                    let reply =
-                        reply.filter(|to| !self.names.owns(&to.queue) && !to.queue.is_empty());
-                    Event::Refused(RefusedSubmission { car, id: refusal.id, reason, reply })
+                Err((id, reason)) => {
+                    let reply = self.reply_of(&properties);
+                    Event::Refused(RefusedSubmission { car, id, reason, reply })
                 }
-            };
-            events.push(event);
+            });
         }
+    }
+
+    /// A submission, or each of a bulk.
+    fn read_submissions(
+        &self,
+        delivery: Delivery,
+        routing_key: &str,
+        now: Timestamp,
+    ) -> Vec<(Result<Submission, Refusal>, Bytes)> {
+        let is_bulk = content_type(&delivery) == Some(train::BULK);
+        let Delivery { properties, body, .. } = delivery;
+        if !is_bulk {
+            let one =
+                read_submission(&properties, routing_key, body.len(), &self.names, now, fresh_id);
+            return vec![(one, body)];
+        }
+        match read_bulk(&properties, routing_key, &body, &self.names, now, fresh_id) {
+            Ok(tasks) => tasks,
+            Err(error) => {
+                let reason = error.to_string();
+                let refusal = Refusal { reason, error_kind: ErrorKind::Rejected, id: None };
+                vec![(Err(refusal), body)]
+            }
+        }
+    }
+
+    /// Where a refusal is told: not to a queue of ours.
+    fn reply_of(&self, properties: &Properties) -> Option<ReplyTo> {
+        let text = |p: &Option<ShortString>| p.as_ref().map(ToString::to_string);
+        let queue = text(properties.reply_to()).filter(|queue| !self.names.owns(queue));
+        reply_to(queue.as_deref(), text(properties.correlation_id()).as_deref())
     }
 
     /// What the submitter left open, from the kind's defaults.
@@ -353,7 +356,7 @@ pub(crate) fn reply_to(queue: Option<&str>, correlation_id: Option<&str>) -> Opt
     Some(ReplyTo { queue, correlation_id })
 }
 
-fn report_event(car: CarId, report: &Report) -> Event {
+pub(crate) fn report_event(car: CarId, report: &Report) -> Event {
     let said = match report.kind {
         ReportKind::Started => Said::Started,
         // Logs are not kept yet; they say at least that it lives.

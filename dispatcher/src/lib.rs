@@ -7,7 +7,9 @@
 
 mod settings;
 
+mod lead;
 mod pool;
+mod session;
 
 mod cars;
 mod intake;
@@ -23,6 +25,7 @@ mod writer;
 
 mod books;
 mod commands;
+mod handover;
 mod replies;
 mod view;
 

@@ -1,40 +1,24 @@
 //! One pool: its scheduler, and the sessions in which this process serves it.
 
-use crate::cars::{Cars, Track};
-use crate::commands::Desk;
-use crate::consumers::{consume, delivered};
 use crate::intake::{From, Intake, marker};
 use crate::metrics::Metrics;
-use crate::outbox::Outbox;
-use crate::post::{self, Parcel};
+use crate::session::Session;
 use crate::settings::Settings;
-use crate::token::{self, Duty, Role};
+use crate::token;
 use crate::view::Board;
-use crate::writer::{self, Asked};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use taskyard_common::amqp::{
-    self, AmqpError, AmqpSettings, Channel, Connection, ConsumeOptions, Delivery, Publication,
-    Publisher, Settled, Topology, jittered_wait, private_queue,
-};
+use taskyard_common::amqp::{AmqpError, AmqpSettings, Delivery, Publication, jittered_wait};
 use taskyard_common::names::Names;
 use taskyard_common::shutdown::Shutdown;
 use taskyard_common::store::{self, Reader, Store};
-use taskyard_common::wire::Heartbeat;
+use taskyard_common::wire::{Head, Heartbeat};
 use taskyard_model::{PoolName, Timestamp};
-use taskyard_scheduler::{BeatFacts, Event, OpId, Outcome, Reservoir, Scheduler};
+use taskyard_scheduler::{BeatFacts, CarId, Event, OpId, Outcome, Scheduler};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-/// Heartbeat of the connection that leads: a frozen leader is replaced after about twice as long.
-const LEADER_HEARTBEAT_S: u16 = 5;
-const PUBLISH_HEARTBEAT_S: u16 = 10;
-/// Messages of the backlog under way at once; each may carry 64 tasks.
-const BACKLOG_PREFETCH: u16 = 32;
-/// Unacked messages beyond what the window holds: those being written, published, acked.
-const PREFETCH_SLACK: usize = 1_024;
 /// Inputs taken in one turn; more would make the first of them wait.
 const TURN_MAX: usize = 2_048;
 /// How often duties are looked at: token, beats, view.
@@ -56,6 +40,8 @@ pub(crate) enum Input {
     Posted(Vec<OpId>, Publication),
     /// Something for the scheduler that took a look-up first.
     Event(Event),
+    /// The head of a copy that a foreign worker handed over without one; `None` if nobody knows it.
+    Completed(CarId, Option<Box<Head>>),
     /// The session is over.
     Failed(&'static str),
 }
@@ -70,34 +56,12 @@ pub(crate) struct Pool {
     pub(crate) reader: Reader,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) scheduler: Scheduler,
+    pub(crate) intake: Intake,
     pub(crate) board: Board,
     /// Which workers take trains.
     pub(crate) trains: HashMap<String, bool>,
     /// Tells this process's markers and beats from others'.
     pub(crate) boot: String,
-}
-
-/// One life of the connections; everything that hangs on them goes with them.
-pub(crate) struct Session {
-    pub(crate) consuming: Connection,
-    pub(crate) publishing: Connection,
-    pub(crate) publisher: Publisher,
-    pub(crate) inputs: mpsc::UnboundedSender<Input>,
-    pub(crate) parcels: mpsc::UnboundedSender<Parcel>,
-    pub(crate) asked: mpsc::UnboundedSender<Vec<Asked>>,
-    pub(crate) declares: mpsc::UnboundedSender<taskyard_model::WorkerId>,
-    pub(crate) acks: HashMap<Track, mpsc::UnboundedSender<Settled>>,
-    pub(crate) channels: HashMap<Track, Channel>,
-    pub(crate) filling: HashMap<Reservoir, (String, CancellationToken)>,
-    pub(crate) submit: Option<(String, CancellationToken)>,
-    pub(crate) leader_channel: Channel,
-    pub(crate) role: Role,
-    pub(crate) cars: Cars,
-    pub(crate) outbox: Outbox,
-    pub(crate) writes: Vec<Asked>,
-    pub(crate) desk: Desk,
-    pub(crate) parked_pass: Option<String>,
-    pub(crate) generation: u64,
 }
 
 enum End {
@@ -200,75 +164,6 @@ impl Pool {
         due.clamp(Duration::from_millis(1), DUTY_INTERVAL)
     }
 
-    async fn connect(&self, inputs: mpsc::UnboundedSender<Input>) -> Result<Session, AmqpError> {
-        let name = |role: &str| format!("taskyard-dispatcher {} {role}", self.name);
-        let consuming = Connection::open(&self.amqp, &name("consume"), LEADER_HEARTBEAT_S).await?;
-        let publishing =
-            Connection::open(&self.amqp, &name("publish"), PUBLISH_HEARTBEAT_S).await?;
-        let setup = consuming.channel().await?;
-        let kinds = self.kinds();
-        let topology = Topology { names: &self.names, pool: &self.name, kinds: &kinds };
-        topology.declare(&setup).await?;
-        let publisher = Publisher::open(&publishing).await?;
-        let (parcels, posted) = mpsc::unbounded_channel();
-        tokio::spawn(post::run(publisher.clone(), posted, inputs.clone()));
-        let (asked, to_ask) = mpsc::unbounded_channel();
-        tokio::spawn(writer::run(self.store.clone(), to_ask, inputs.clone()));
-        let (declares, to_declare) = mpsc::unbounded_channel();
-        tokio::spawn(declare(
-            setup,
-            self.names.clone(),
-            self.name.clone(),
-            to_declare,
-            inputs.clone(),
-        ));
-        let beats = consuming.channel().await?;
-        let queue = private_queue(&beats, Some((&self.names.heartbeats(), ""))).await?;
-        let beat = |delivery| Input::Beat(Box::new(delivery));
-        let never = CancellationToken::new();
-        consume(
-            &beats,
-            &queue,
-            "beats",
-            ConsumeOptions::no_ack(),
-            inputs.clone(),
-            beat,
-            never.clone(),
-        )
-        .await?;
-        let leader_channel = consuming.channel().await?;
-        let token = |delivery: Delivery| Input::Token(delivery.tag);
-        let (queue, options) = (self.names.leader(&self.name), ConsumeOptions::prefetch(10));
-        consume(&leader_channel, &queue, "token", options, inputs.clone(), token, never).await?;
-        let desk = Desk::new(publishing.clone());
-        Ok(Session {
-            consuming,
-            publishing,
-            publisher,
-            inputs,
-            parcels,
-            asked,
-            declares,
-            acks: HashMap::new(),
-            channels: HashMap::new(),
-            filling: HashMap::new(),
-            submit: None,
-            leader_channel,
-            role: Role::standby(),
-            cars: Cars::default(),
-            outbox: Outbox::default(),
-            writes: Vec::new(),
-            desk,
-            parked_pass: None,
-            generation: 0,
-        })
-    }
-
-    fn kinds(&self) -> Vec<taskyard_model::Pattern> {
-        let own = self.settings.pools.iter().filter(|pool| pool.name == self.name.as_str());
-        own.flat_map(|pool| &pool.kinds).filter_map(|kind| kind.parse().ok()).collect()
-    }
-
     /// Reads one input into events; an answer is why the session is over.
     async fn take_in(
         &mut self,
@@ -303,6 +198,7 @@ impl Pool {
                 events.extend(ops.into_iter().map(|op| Event::Published { op, outcome }));
             }
             Input::Event(event) => events.push(event),
+            Input::Completed(car, head) => session.cars.complete(car, head, events),
             Input::Failed(why) => return Ok(Some(why)),
         }
         Ok(None)
@@ -317,8 +213,9 @@ impl Pool {
         events: &mut Vec<Event>,
     ) {
         let Some(id) = marker(&delivery) else {
-            let intake = Intake::new(self.names.clone(), self.name.clone(), self.settings.clone());
-            return intake.read(from, delivery, now, &mut session.cars, events);
+            let known = events.len();
+            self.intake.read(from, delivery, now, &mut session.cars, events);
+            return self.complete_copies(session, events, known);
         };
         let ticket = crate::cars::Ticket { track: from.track(), tag: delivery.tag };
         session.cars.delivered(ticket, Vec::new());
@@ -373,199 +270,5 @@ impl Pool {
             takes_trains: beat.trains > 0,
             holding: beat.holding.into_iter().map(|h| (h.id, h.attempt)).collect(),
         }));
-    }
-
-    /// Begins to lead: from here on this process consumes.
-    async fn lead(&mut self, session: &mut Session, now: Timestamp) -> Result<(), AmqpError> {
-        info!(pool = %self.name, "leading");
-        let mut effects = Vec::new();
-        self.scheduler.handle(now, Event::SessionBegan, &mut effects);
-        for track in Track::ALL {
-            let channel = session.consuming.channel().await?;
-            let (acks, settled) = mpsc::unbounded_channel();
-            tokio::spawn(ack_all(channel.clone(), settled, session.inputs.clone()));
-            session.acks.insert(track, acks);
-            session.channels.insert(track, channel);
-        }
-        let window = self.settings.window_tasks + PREFETCH_SLACK;
-        let options = ConsumeOptions::prefetch(u16::try_from(window).unwrap_or(u16::MAX));
-        for (from, queue) in [
-            (From::Outcomes, self.names.outcomes_queue(&self.name)),
-            (From::Again, self.names.again_queue(&self.name)),
-        ] {
-            let (channel, stop) = (&session.channels[&from.track()], CancellationToken::new());
-            consume(
-                channel,
-                &queue,
-                "lead",
-                options,
-                session.inputs.clone(),
-                delivered(from),
-                stop,
-            )
-            .await?;
-        }
-        self.read_submissions(session, true).await?;
-        let commands = session.consuming.channel().await?;
-        let command = |delivery| Input::Command(Box::new(delivery));
-        let (queue, stop) = (self.names.commands_queue(&self.name), CancellationToken::new());
-        let no_ack = ConsumeOptions::no_ack();
-        consume(&commands, &queue, "commands", no_ack, session.inputs.clone(), command, stop)
-            .await?;
-        self.prove_dead_lettering(session).await?;
-        self.read_books(session);
-        self.carry(session, &mut effects).await?;
-        self.say_leading(session);
-        Ok(())
-    }
-
-    /// Begins or ceases to take in submissions.
-    pub(crate) async fn read_submissions(
-        &self,
-        session: &mut Session,
-        is_on: bool,
-    ) -> Result<(), AmqpError> {
-        let channel = session.channels[&Track::Submit].clone();
-        if !is_on {
-            let Some((tag, stop)) = session.submit.take() else { return Ok(()) };
-            stop.cancel();
-            return amqp::cancel(&channel, &tag).await;
-        }
-        session.generation += 1;
-        let (tag, stop) = (format!("submit-{}", session.generation), CancellationToken::new());
-        let window = self.settings.window_tasks + PREFETCH_SLACK;
-        let options = ConsumeOptions::prefetch(u16::try_from(window).unwrap_or(u16::MAX));
-        let queue = self.names.submit(&self.name);
-        let inputs = session.inputs.clone();
-        consume(&channel, &queue, &tag, options, inputs, delivered(From::Submit), stop.clone())
-            .await?;
-        session.submit = Some((tag, stop));
-        Ok(())
-    }
-
-    /// Begins or ceases to read a part of the backlog.
-    pub(crate) async fn fill(
-        &self,
-        session: &mut Session,
-        from: Reservoir,
-        is_on: bool,
-    ) -> Result<(), AmqpError> {
-        let channel = session.channels[&Track::Backlog].clone();
-        if !is_on {
-            let Some((tag, stop)) = session.filling.remove(&from) else { return Ok(()) };
-            stop.cancel();
-            return amqp::cancel(&channel, &tag).await;
-        }
-        let (queue, source) = match from {
-            Reservoir::Lane(lane) => (self.names.lane(&self.name, lane), From::Lane(lane)),
-            Reservoir::Parked => {
-                self.begin_parked_pass(session);
-                (self.names.parked(&self.name), From::Parked)
-            }
-        };
-        session.generation += 1;
-        let (tag, stop) = (format!("backlog-{}", session.generation), CancellationToken::new());
-        let (options, inputs) =
-            (ConsumeOptions::prefetch(BACKLOG_PREFETCH), session.inputs.clone());
-        consume(&channel, &queue, &tag, options, inputs, delivered(source), stop.clone()).await?;
-        session.filling.insert(from, (tag, stop));
-        Ok(())
-    }
-
-    /// What has to be done now and then; whether this process may go on.
-    async fn duties(&mut self, session: &mut Session, now: Timestamp) -> Result<bool, AmqpError> {
-        match session.role.duty(Instant::now()) {
-            Duty::Wait => {}
-            Duty::StepDown => return Ok(false),
-            Duty::Publish => token::publish(&session.publisher, &self.names, &self.name).await?,
-            Duty::Refresh(tag) => {
-                self.say_leading(session);
-                let (publisher, channel) =
-                    (session.publisher.clone(), session.leader_channel.clone());
-                let refresh =
-                    token::refresh(publisher, channel, self.names.clone(), self.name.clone(), tag);
-                let inputs = session.inputs.clone();
-                tokio::spawn(async move {
-                    if refresh.await.is_err() {
-                        // Nobody listens: the session is over already.
-                        let _ = inputs.send(Input::Failed("the token could not be passed on"));
-                    }
-                });
-            }
-        }
-        if session.role.is_leading() {
-            self.watch_memory(session).await?;
-        }
-        self.metrics.observe(self.scheduler.gauges(), session.publishing.is_blocked());
-        self.board.tick(&self.scheduler, session.role.is_leading(), now);
-        Ok(true)
-    }
-
-    /// Payloads that are held are bounded in bytes: intake pauses above, and goes on below half.
-    async fn watch_memory(&self, session: &mut Session) -> Result<(), AmqpError> {
-        let (held, most) = (session.cars.bytes(), self.settings.window_bytes);
-        match session.submit.is_some() {
-            true if held > most.saturating_mul(2) => {
-                warn!(held, "payloads held exceed the window: intake pauses");
-                self.read_submissions(session, false).await
-            }
-            false if held < most => self.read_submissions(session, true).await,
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Session {
-    /// Hands over what the turn has gathered.
-    fn flush(&mut self) {
-        // A closed channel means that the session is over: an input says so.
-        if !self.writes.is_empty() {
-            let _ = self.asked.send(std::mem::take(&mut self.writes));
-        }
-        for parcel in self.outbox.take() {
-            let _ = self.parcels.send(parcel);
-        }
-        for (track, acks) in &self.acks {
-            let settled = self.cars.take_acks(*track);
-            if settled != Settled::default() {
-                let _ = acks.send(settled);
-            }
-        }
-    }
-}
-
-/// Tells the broker what is settled on one channel, in order.
-async fn ack_all(
-    channel: Channel,
-    mut settled: mpsc::UnboundedReceiver<Settled>,
-    inputs: mpsc::UnboundedSender<Input>,
-) {
-    while let Some(Settled { up_to, single }) = settled.recv().await {
-        let up_to = up_to.into_iter().map(|tag| (tag, true));
-        for (tag, is_up_to) in up_to.chain(single.into_iter().map(|tag| (tag, false))) {
-            if amqp::ack(&channel, tag, is_up_to).await.is_err() {
-                // Nobody listens: the session is over already.
-                let _ = inputs.send(Input::Failed("an ack could not be sent"));
-                return;
-            }
-        }
-    }
-}
-
-/// Declares workers' queues, one after the other.
-async fn declare(
-    channel: Channel,
-    names: Names,
-    pool: PoolName,
-    mut workers: mpsc::UnboundedReceiver<taskyard_model::WorkerId>,
-    inputs: mpsc::UnboundedSender<Input>,
-) {
-    while let Some(worker) = workers.recv().await {
-        if let Err(error) = amqp::declare_worker_queue(&channel, &names, &pool, &worker).await {
-            error!(error = &error as &dyn std::error::Error, %worker, "the worker's queue cannot be declared");
-            // The broker has closed the channel.
-            let _ = inputs.send(Input::Failed("a worker's queue cannot be declared"));
-            return;
-        }
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::cars::Load;
 use crate::change;
-use crate::pool::{Pool, Session};
+use crate::pool::Pool;
 use crate::post::Parcel;
+use crate::session::Session;
 use bytes::Bytes;
 use std::time::Duration;
 use taskyard_common::amqp::{Headers, Message, Properties, Value};

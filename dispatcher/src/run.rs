@@ -1,4 +1,5 @@
 use crate::http;
+use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::settings::Settings;
@@ -63,11 +64,14 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> 
         tls_ca: settings.tls_ca.clone(),
     };
     let scheduler = Scheduler::new(settings.scheduler(rand::random()), taskyard_common::now());
+    let names = Names::new(&settings.namespace);
+    let settings = Arc::new(settings);
     let pool = Pool {
         board: Board::new(&store, name.clone()),
-        names: Names::new(&settings.namespace),
+        intake: Intake::new(names.clone(), name.clone(), settings.clone()),
+        names,
         name,
-        settings: Arc::new(settings),
+        settings,
         amqp,
         store,
         reader,

@@ -1,6 +1,6 @@
 use super::submission::{Refusal, Submission, read_submission};
 use super::train::{self, TrainError, TrainWriter};
-use crate::amqp::{Headers, Properties, Value};
+use crate::amqp::{Properties, Value};
 use crate::names::Names;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -152,7 +152,7 @@ fn read_car(head: &[u8], shared: &Properties) -> Result<Properties, Refusal> {
     if head.headers.is_empty() {
         return Ok(properties);
     }
-    let mut table = shared.headers().clone().unwrap_or_else(Headers::default);
+    let mut table = shared.headers().clone().unwrap_or_default();
     for (name, value) in head.headers {
         let name =
             crate::amqp::ShortString::try_new(name).map_err(|error| refuse(error.to_string()))?;
