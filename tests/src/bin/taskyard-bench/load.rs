@@ -1,0 +1,341 @@
+//! Taskyard under load: what is submitted, and how its end is seen.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use nix::sys::signal::Signal;
+use redis::aio::MultiplexedConnection;
+use taskyard_producer::{BulkTask, Producer, Settings, Settled, Submission, TaskId};
+use taskyard_tests::{EVENTUALLY, Servers, Yard, wait_until};
+
+use crate::{
+    Cli,
+    cpu::Cpu,
+    raw,
+    results::{Measure, Measured, Round, mean},
+};
+
+/// Bytes of a payload.
+pub(crate) const PAYLOAD_BYTES: usize = 100;
+/// Unconfirmed messages at once: the rate no longer grows above some hundred.
+pub(crate) const WINDOW: usize = 1_000;
+/// Tasks of a message in `bulk`.
+const BULK: usize = 100;
+/// How often Redis is asked whether the last task is done.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Tasks that are read in one pipeline.
+const READ_AT_ONCE: usize = 1_000;
+/// A measurement that takes longer is broken.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Tasks of each measure.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    single: usize,
+    bulk: usize,
+    drain: usize,
+    idle: usize,
+}
+
+/// A running system and the clients to load it with.
+pub(crate) struct Bench {
+    yard: Yard,
+    producer: Producer,
+    redis: MultiplexedConnection,
+    groups: Vec<(&'static str, u32)>,
+    workers: Vec<String>,
+    sizes: Sizes,
+}
+
+/// Some echo tasks: their ids and payloads follow from a name.
+struct Tasks {
+    name: String,
+    count: usize,
+}
+
+impl Bench {
+    /// Starts servers, a dispatcher and workers.
+    pub(crate) async fn start(cli: &Cli) -> anyhow::Result<Self> {
+        let workers: Vec<String> = (1..=cli.workers).map(|number| format!("w{number}")).collect();
+        let mut builder = Yard::builder().on(Servers::start().await?);
+        for id in &workers {
+            builder = builder.worker(|worker| worker.id(id).slots(cli.slots).builtin());
+        }
+        let yard = builder.start().await?;
+        let producer = Producer::connect(Settings::new(yard.place().amqp_url())?).await?;
+        let client = redis::Client::open(yard.place().redis_url())?;
+        let redis = client.get_multiplexed_async_connection().await?;
+        let part = if cli.quick { 5 } else { 1 };
+        let sizes = Sizes {
+            single: 50_000 / part,
+            bulk: 200_000 / part,
+            drain: 100_000 / part,
+            idle: 1_000 / part,
+        };
+        let mut bench = Self { yard, producer, redis, groups: Vec::new(), workers, sizes };
+        bench.groups = bench.groups()?;
+        Ok(bench)
+    }
+
+    fn groups(&self) -> anyhow::Result<Vec<(&'static str, u32)>> {
+        let servers = self.yard.servers();
+        let mut processes = vec![
+            ("broker", servers.rabbitmq().process()),
+            ("redis", servers.redis().process()),
+            ("dispatcher", self.yard.dispatcher(0)),
+        ];
+        processes.extend(self.workers.iter().map(|id| ("worker", self.yard.worker(id))));
+        let pid = |(role, process): (_, &taskyard_tests::Process)| {
+            Ok((role, process.pid().with_context(|| format!("{role} has ended"))?))
+        };
+        processes.into_iter().map(pid).collect()
+    }
+
+    /// Everything once, and not counted: connections, queues, learned run times.
+    pub(crate) async fn warm_up(&self) -> anyhow::Result<()> {
+        let part = |size: usize| size / 10;
+        raw::two(self.url(), part(self.sizes.single)).await?;
+        self.single(&Tasks::new("warm-s", part(self.sizes.single))).await?;
+        self.bulk(&Tasks::new("warm-b", part(self.sizes.bulk))).await?;
+        self.idle_reply(&Tasks::new("warm-r", part(self.sizes.idle))).await?;
+        Ok(())
+    }
+
+    /// Measures everything once; `only` these, if any are named.
+    pub(crate) async fn round(&mut self, only: &[Measure]) -> anyhow::Result<Round> {
+        let mut round = Round::new();
+        let wants = |measure| only.is_empty() || only.contains(&measure);
+        let name = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
+        for measure in [Measure::RawTwo, Measure::Single, Measure::Bulk] {
+            if measure == Measure::RawTwo || wants(measure) {
+                round.insert(measure, self.measure(measure, &name).await?);
+            }
+        }
+        let after = self.measure(Measure::RawTwo, &name).await?;
+        round.entry(Measure::RawTwo).and_modify(|before| *before = mean(before, &after));
+        for measure in [Measure::RawThree, Measure::IdleReply, Measure::IdleResult, Measure::Drain]
+        {
+            if wants(measure) || measure == Measure::RawThree && wants(Measure::IdleReply) {
+                round.insert(measure, self.measure(measure, &name).await?);
+            }
+        }
+        Ok(round)
+    }
+
+    async fn measure(&mut self, measure: Measure, name: &str) -> anyhow::Result<Measured> {
+        let Sizes { single, bulk, drain, idle } = self.sizes;
+        let tasks = |count| Tasks::new(&format!("{}-{name}", measure.name()), count);
+        let before = Cpu::now(&self.groups);
+        let mut measured = match measure {
+            Measure::RawTwo => Measured::throughput(single, raw::two(self.url(), single).await?),
+            Measure::RawThree => Measured::latency(raw::three(self.url(), idle).await?),
+            Measure::Single => Measured::throughput(single, self.single(&tasks(single)).await?),
+            Measure::Bulk => Measured::throughput(bulk, self.bulk(&tasks(bulk)).await?),
+            Measure::IdleReply => Measured::latency(self.idle_reply(&tasks(idle)).await?),
+            Measure::IdleResult => Measured::latency(self.idle_result(&tasks(idle)).await?),
+            Measure::Drain => return self.drain(&tasks(drain)).await,
+        };
+        measured.cpu_us = Cpu::now(&self.groups).per_task_since(&before, measured.tasks);
+        let numbers = measured.numbers.iter().map(|(name, value)| format!("{name} {value:.2}"));
+        println!("  {:<12} {}", measure.name(), numbers.collect::<Vec<_>>().join("  "));
+        Ok(measured)
+    }
+
+    /// First submit to last result.
+    async fn single(&self, tasks: &Tasks) -> anyhow::Result<Duration> {
+        let (begun, begun_at) = (Instant::now(), now_ms());
+        let mut stream = self.producer.stream(WINDOW);
+        for number in 0..tasks.count {
+            stream.send(tasks.submission(number)).await?;
+            if number % WINDOW == 0 {
+                accepted(stream.settled())?;
+            }
+        }
+        accepted(stream.finish().await)?;
+        self.last_result(tasks, begun, begun_at).await
+    }
+
+    async fn bulk(&self, tasks: &Tasks) -> anyhow::Result<Duration> {
+        let (begun, begun_at) = (Instant::now(), now_ms());
+        self.submit_bulk(tasks).await?;
+        self.last_result(tasks, begun, begun_at).await
+    }
+
+    async fn submit_bulk(&self, tasks: &Tasks) -> anyhow::Result<()> {
+        let mut stream = self.producer.stream_bulk("echo")?;
+        for number in 0..tasks.count {
+            stream.send(BulkTask::new(tasks.payload(number)).id(tasks.id(number))).await?;
+            if (number + 1) % BULK == 0 {
+                stream.flush().await;
+                accepted(stream.settled())?;
+            }
+        }
+        accepted(stream.finish().await)
+    }
+
+    /// From the first task finished to the last, after all have waited for a worker.
+    async fn drain(&mut self, tasks: &Tasks) -> anyhow::Result<Measured> {
+        for id in &self.workers {
+            self.yard.worker(id).signal(Signal::SIGTERM)?;
+            self.yard.worker(id).wait_exit(EVENTUALLY).await?;
+        }
+        self.submit_bulk(tasks).await?;
+        wait_until("intake of the backlog", LIMIT, async || {
+            let (state, ..) = self.read(tasks, tasks.count - 1, 1).await?.remove(0);
+            ensure!(state == "queued", "the last one is {state:?}");
+            anyhow::Ok(())
+        })
+        .await?;
+        for id in &self.workers {
+            self.yard.worker(id).start()?;
+        }
+        self.groups = self.groups()?;
+        let before = Cpu::now(&self.groups);
+        self.wait_for(tasks, tasks.count - 1).await?;
+        let (first, last) = self.verify(tasks).await?;
+        let took = Duration::from_millis(last.saturating_sub(first).max(1));
+        let mut measured = Measured::throughput(tasks.count, took);
+        measured.cpu_us = Cpu::now(&self.groups).per_task_since(&before, tasks.count);
+        println!("  {:<12} per_s {:.2}", "drain", measured.main());
+        Ok(measured)
+    }
+
+    /// One at a time: submit to reply.
+    async fn idle_reply(&self, tasks: &Tasks) -> anyhow::Result<Vec<Duration>> {
+        let mut took = Vec::with_capacity(tasks.count);
+        for number in 0..tasks.count {
+            let begun = Instant::now();
+            let outcome = self.producer.submit_and_wait(tasks.submission(number), LIMIT).await?;
+            took.push(begun.elapsed());
+            ensure!(outcome.result == tasks.payload(number), "task {number}: {outcome:?}");
+        }
+        Ok(took)
+    }
+
+    /// One at a time: submit to result in Redis, which is asked all the time.
+    async fn idle_result(&self, tasks: &Tasks) -> anyhow::Result<Vec<Duration>> {
+        let mut took = Vec::with_capacity(tasks.count);
+        for number in 0..tasks.count {
+            let begun = Instant::now();
+            self.producer.submit(tasks.submission(number)).await?;
+            while self.read(tasks, number, 1).await?[0].0 != "succeeded" {
+                ensure!(begun.elapsed() < LIMIT, "task {number} does not end");
+            }
+            took.push(begun.elapsed());
+        }
+        self.verify(tasks).await?;
+        Ok(took)
+    }
+
+    /// Waits for the last task and then for those it overtook; how long all of it took.
+    async fn last_result(
+        &self,
+        tasks: &Tasks,
+        begun: Instant,
+        begun_at: u64,
+    ) -> anyhow::Result<Duration> {
+        self.wait_for(tasks, tasks.count - 1).await?;
+        let seen = begun.elapsed();
+        let (_, last) = self.verify(tasks).await?;
+        Ok(seen.max(Duration::from_millis(last.saturating_sub(begun_at))))
+    }
+
+    async fn wait_for(&self, tasks: &Tasks, number: usize) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        loop {
+            let (state, ..) = self.read(tasks, number, 1).await?.remove(0);
+            if state == "succeeded" {
+                return Ok(());
+            }
+            ensure!(begun.elapsed() < LIMIT, "task {number} is still {state:?}");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Compares every result with its payload; when the first and the last task finished.
+    async fn verify(&self, tasks: &Tasks) -> anyhow::Result<(u64, u64)> {
+        let (mut first, mut last) = (u64::MAX, 0);
+        for from in (0..tasks.count).step_by(READ_AT_ONCE) {
+            let count = READ_AT_ONCE.min(tasks.count - from);
+            for (offset, (state, ..)) in self.read(tasks, from, count).await?.iter().enumerate() {
+                if state != "succeeded" {
+                    self.wait_for(tasks, from + offset).await?;
+                }
+            }
+            let read = self.read(tasks, from, count).await?;
+            for (number, (state, result, finished_at)) in (from..).zip(read) {
+                let is_right = state == "succeeded" && result == tasks.payload(number);
+                ensure!(is_right, "task {}: {state}, {result:?}", tasks.id(number));
+                first = first.min(finished_at);
+                last = last.max(finished_at);
+            }
+        }
+        Ok((first, last))
+    }
+
+    /// State, result and end of some tasks.
+    async fn read(
+        &self,
+        tasks: &Tasks,
+        from: usize,
+        count: usize,
+    ) -> anyhow::Result<Vec<(String, Vec<u8>, u64)>> {
+        type Row = (Option<String>, Option<Vec<u8>>, Option<String>);
+        let mut pipeline = redis::pipe();
+        for number in from..from + count {
+            let key = format!("taskyard:task:{}", tasks.id(number));
+            pipeline.cmd("HMGET").arg(key).arg(&["state", "result", "finished_at"]);
+        }
+        let rows: Vec<Row> = pipeline.query_async(&mut self.redis.clone()).await?;
+        let row = |(state, result, finished_at): Row| {
+            let finished_at = finished_at.and_then(|at| at.parse().ok()).unwrap_or_default();
+            (state.unwrap_or_default(), result.unwrap_or_default(), finished_at)
+        };
+        Ok(rows.into_iter().map(row).collect())
+    }
+
+    fn url(&self) -> &str {
+        self.yard.place().amqp_url()
+    }
+
+    /// Ends everything.
+    pub(crate) fn end(self) {
+        self.yard.discard();
+    }
+}
+
+impl Tasks {
+    fn new(name: &str, count: usize) -> Self {
+        Self { name: name.to_owned(), count }
+    }
+
+    /// As long as the ids that Taskyard gives.
+    fn id(&self, number: usize) -> TaskId {
+        let width = 35_usize.saturating_sub(self.name.len());
+        let id = format!("{}-{number:0width$}", self.name);
+        TaskId::new(&id).expect("letters, digits and hyphens")
+    }
+
+    fn payload(&self, number: usize) -> Vec<u8> {
+        let mut payload = format!("{}-{number}", self.name).into_bytes();
+        payload.resize(PAYLOAD_BYTES, b'x');
+        payload
+    }
+
+    fn submission(&self, number: usize) -> Submission {
+        Submission::new("echo").id(self.id(number).as_str()).payload(self.payload(number))
+    }
+}
+
+fn accepted(settled: Vec<Settled>) -> anyhow::Result<()> {
+    for task in settled {
+        task.outcome.with_context(|| format!("task {}", task.id))?;
+    }
+    Ok(())
+}
+
+/// As the dispatcher counts: ms since the epoch.
+fn now_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+}

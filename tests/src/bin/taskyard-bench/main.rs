@@ -1,0 +1,103 @@
+//! `taskyard-bench` measures Taskyard on private servers, in ratios to what the broker itself can do.
+//!
+//! Absolute numbers vary with the machine and with what else runs on it. So every round also measures
+//! the *raw limit* (see [`raw`]) on the same broker: the same client library relaying the same messages
+//! through two quorum queues, without scheduling and without Redis. Each number is the median over the
+//! rounds; each ratio is taken within its round first.
+//!
+//! | measure | what |
+//! | --- | --- |
+//! | `raw_two` | submit, relay, worker: 100-byte messages, confirmed, acked after the confirm; before and after the others of its round |
+//! | `single` | echo tasks of 100 bytes, a message each, 1,000 unconfirmed: first submit to last result in Redis |
+//! | `bulk` | the same, 100 a message |
+//! | `drain` | a backlog submitted while no worker runs; from the first task finished to the last |
+//! | `raw_three` | submit, relay, worker, outcome: one message at a time |
+//! | `idle_reply` | one task at a time, submit to the reply received |
+//! | `idle_result` | one task at a time, submit to the result seen in Redis |
+//!
+//! Every result of `single`, `bulk` and `drain` is read back and compared with its payload.
+//!
+//! # `target/bench/summary.json`
+//!
+//! - `schema`: 1. `taken_at`: ms since the epoch. `version`, `cores`, `settings`: what ran and where.
+//! - `rounds`: a list of objects, by measure. A throughput has `tasks`, `seconds`, `per_s`, a latency
+//!   `tasks`, `p50_ms`, `p99_ms`. Both have `cpu_us`: processor time a task in microseconds, by `broker`,
+//!   `redis`, `dispatcher`, `worker`, and `bench` (the producer, and in raw measures every role).
+//! - `median`: the same objects; each number is the median over the rounds.
+//! - `ratios`: `single`, `bulk`, `drain` over `raw_two`; `idle_reply`, `idle_result` over `raw_three`
+//!   (p50), each the median of the ratios of the rounds.
+//! - `targets`: a list of `name` (of a ratio), `at_least` or `at_most`, `is_met`.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for people at a terminal"
+)]
+
+mod cpu;
+mod load;
+mod raw;
+mod results;
+mod summary;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use clap::Parser;
+
+use crate::{load::Bench, results::Measure, summary::Summary};
+
+/// Measure throughput and latency of Taskyard, in ratios to the limit of the bare broker
+#[derive(Debug, Parser)]
+#[command(name = "taskyard-bench", version)]
+struct Cli {
+    /// How often everything is measured; medians are shown
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// A fifth of the tasks, and one round: only to see that it works
+    #[arg(long)]
+    quick: bool,
+    /// Only these measures (the raw ones are always taken)
+    #[arg(long, value_delimiter = ',', value_name = "MEASURES")]
+    only: Vec<Measure>,
+    /// Workers, a process each
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    workers: u32,
+    /// Slots of each worker
+    #[arg(long, default_value_t = 64)]
+    slots: u32,
+    /// Where the summary goes
+    #[arg(long, default_value = "target/bench/summary.json", value_name = "FILE")]
+    summary: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let mut cli = Cli::parse();
+    if cli.quick {
+        cli.rounds = 1;
+    }
+    match run(&cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: &Cli) -> anyhow::Result<()> {
+    println!("Starting private servers, a dispatcher, {} worker(s) ...", cli.workers);
+    let mut bench = Bench::start(cli).await?;
+    bench.warm_up().await?;
+    let mut summary = Summary::new(cli);
+    for number in 1..=cli.rounds {
+        println!("Round {number} of {}", cli.rounds);
+        let round = bench.round(&cli.only).await?;
+        summary.add(round);
+    }
+    bench.end();
+    summary.print();
+    summary.write(&cli.summary).with_context(|| cli.summary.display().to_string())?;
+    println!("\nAlso in {}", cli.summary.display());
+    Ok(())
+}
