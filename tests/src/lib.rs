@@ -20,6 +20,7 @@ mod wait;
 mod yard;
 
 pub use process::Process;
+pub use programs::ours;
 pub use servers::{Place, RabbitMq, Redis, Servers, ServersBuilder};
 pub use wait::{EVENTUALLY, wait_until};
 pub use yard::{Program, Ran, Submission, TaskHash, Worker, Yard, YardBuilder};

@@ -81,7 +81,7 @@ pub(crate) fn python() -> anyhow::Result<PathBuf> {
 }
 
 /// A program of this workspace, beside the one that runs.
-pub(crate) fn ours(name: &str) -> anyhow::Result<PathBuf> {
+pub fn ours(name: &str) -> anyhow::Result<PathBuf> {
     let file = folder_of_ours()?.join(name);
     ensure!(
         file.is_file(),
