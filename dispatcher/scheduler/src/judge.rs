@@ -321,9 +321,14 @@ impl Scheduler {
         if is_submission {
             self.note(Note::Repeated(id.clone()));
         }
-        let reply = self.entries.get(car).and_then(|entry| entry.facts.reply.clone());
-        match reply.filter(|_| is_submission) {
-            Some(to) => self.reply(Some(car), &id, to, ReplyBody::Stored, false),
+        let own = self.entries.get(car).and_then(|entry| entry.facts.reply.clone());
+        // A submission is answered in any case. What the record still names was recorded, and then
+        // the process that was to tell it died.
+        match own.filter(|_| is_submission).or_else(|| record.reply.clone()) {
+            Some(to) => {
+                let is_owed = record.reply.as_ref() == Some(&to);
+                self.reply(Some(car), &id, to, ReplyBody::Stored, is_owed);
+            }
             None => self.release(car),
         }
     }
