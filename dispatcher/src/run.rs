@@ -50,7 +50,8 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> 
         .await
         .map_err(|error| Failure::Http(settings.http, error))?;
     let mut redis = RedisSettings::new(&settings.redis_url);
-    redis.tls_ca.clone_from(&settings.tls_ca);
+    // The file may be meant for RabbitMQ alone.
+    redis.tls_ca = settings.tls_ca.clone().filter(|_| settings.redis_url.starts_with("rediss://"));
     let metrics = Arc::new(Metrics::new());
     let Some(store) = connect(&redis, &settings.namespace, &metrics, &shutdown).await? else {
         return Ok(());
