@@ -1,11 +1,13 @@
 //! The command line against a whole system.
 
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
-use taskyard_tests::{EVENTUALLY, Submission, Yard, wait_until};
+use taskyard_tests::{EVENTUALLY, Servers, Submission, Yard, wait_until};
+use tokio::io::AsyncWriteExt;
 
 async fn small_yard() -> anyhow::Result<Yard> {
     Yard::builder().worker(|w| w.id("w1").slots(4).builtin()).start().await
@@ -26,8 +28,8 @@ async fn submit_prints_an_id_that_status_and_result_know() -> anyhow::Result<()>
     let yard = small_yard().await?;
     let id = yard.taskyard(&["submit", "echo", "--data", "hello"]).await?.ok()?;
     let id = id.trim_end();
-    let waited = yard.taskyard(&["result", id, "--wait"]).await?.ok()?;
-    assert_eq!(waited, "hello");
+    let waited = yard.taskyard(&["result", id, "--wait"]).await?;
+    assert_eq!((waited.stdout.as_str(), waited.stderr.as_str()), ("hello", ""));
 
     let shown = yard.taskyard(&["status", id]).await?.ok()?;
     assert!(shown.contains("succeeded") && shown.contains("echo"), "{shown}");
@@ -51,6 +53,7 @@ async fn wait_prints_the_result_raw_and_exits_by_state() -> anyhow::Result<()> {
     let file = path.to_str().context("a path of ours is UTF-8")?;
     let ran = yard.taskyard(&["submit", "echo", "--file", file, "--wait"]).await?;
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "a\nb"));
+    assert_eq!(ran.stderr, "");
 
     let permanent = r#"{"permanent":true}"#;
     let ran = yard.taskyard(&["submit", "fail", "--data", permanent, "--wait"]).await?;
@@ -316,11 +319,10 @@ async fn a_signal_stops_reading_and_loses_nothing_silently() -> anyhow::Result<(
     let mut command = tokio::process::Command::new(program()?);
     command.args(["submit", "echo", "--ndjson", "-", "--id-prefix", "s-", "--json"]);
     command.env("TASKYARD_AMQP_URL", yard.place().amqp_url());
-    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
-    command.stderr(std::process::Stdio::piped()).kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn()?;
     let mut stdin = child.stdin.take().context("stdin is a pipe")?;
-    tokio::io::AsyncWriteExt::write_all(&mut stdin, b"one\ntwo\n").await?;
+    stdin.write_all(b"one\ntwo\n").await?;
     // Both go out although the input goes on: nothing waits for a message to be full.
     yard.wait_state("s-2", "succeeded", EVENTUALLY).await?;
     let pid = i32::try_from(child.id().context("it runs")?)?;
@@ -334,6 +336,40 @@ async fn a_signal_stops_reading_and_loses_nothing_silently() -> anyhow::Result<(
     assert!(said.contains("nothing after line 2"), "{said}");
     drop(stdin);
     yard.finish()
+}
+
+#[tokio::test]
+async fn a_broker_that_dies_leaves_no_line_without_an_outcome() -> anyhow::Result<()> {
+    let yard = Yard::builder()
+        .own_servers(Servers::builder())
+        .worker(|w| w.id("w1").slots(4).builtin())
+        .start()
+        .await?;
+    let mut command = tokio::process::Command::new(program()?);
+    command.args(["submit", "echo", "--ndjson", "-", "--id-prefix", "b-", "--json"]);
+    // A type of their own makes the lines travel alone.
+    command.args(["--patience", "5s", "--content-type", "text/plain"]);
+    command.env("TASKYARD_AMQP_URL", yard.place().amqp_url());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn()?;
+    let mut stdin = child.stdin.take().context("stdin is a pipe")?;
+    let ended = tokio::spawn(child.wait_with_output());
+    stdin.write_all(b"one\ntwo\n").await?;
+    yard.wait_state("b-2", "succeeded", EVENTUALLY).await?;
+    yard.servers().rabbitmq().kill9()?;
+    stdin.write_all(b"three\nfour\n").await?;
+    let ended = tokio::time::timeout(EVENTUALLY, ended).await???;
+    assert_eq!(ended.status.code(), Some(69));
+    let reported = lines(std::str::from_utf8(&ended.stdout)?)?;
+    let (summary, reported) = reported.split_last().context("there is a summary")?;
+    assert_eq!(summary["summary"]["accepted"], 2, "{reported:?}");
+    assert_eq!(summary["summary"]["lines"], 4, "{reported:?}");
+    assert_eq!(reported.len(), 4, "{reported:?}");
+    let said = String::from_utf8(ended.stderr)?;
+    assert!(said.contains("nothing after line 4") && said.contains("--id-prefix"), "{said}");
+    drop(stdin);
+    yard.discard();
+    Ok(())
 }
 
 #[tokio::test]

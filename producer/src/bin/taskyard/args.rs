@@ -50,11 +50,12 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    pub(crate) fn log_level(&self) -> &'static str {
+    /// Which logs to write; none unless somebody asks, since what goes wrong is said in the end.
+    pub(crate) fn log_level(&self) -> Option<&'static str> {
         match self.verbose {
-            0 => "off",
-            1 => "info",
-            _ => "debug",
+            0 => std::env::var_os("RUST_LOG").map(|_| "info"),
+            1 => Some("info"),
+            _ => Some("debug"),
         }
     }
 }

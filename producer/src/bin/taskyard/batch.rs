@@ -20,21 +20,27 @@ use tokio::sync::mpsc::error::TryRecvError;
 /// How often outcomes are looked at while no line comes.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How many tasks are under way at once, and how long each is tried.
+pub(crate) struct Flow {
+    pub(crate) window: usize,
+    pub(crate) patience: Duration,
+}
+
 /// Submits a task for each line of a file.
 pub(crate) async fn run(
     file: &Path,
     given: Given,
-    window: usize,
+    flow: Flow,
     reach: &Reach,
     output: &Output,
 ) -> Result<Exit, Failure> {
     let template = given.template();
     template.check()?;
     let input = Input::open(file)?;
-    let producer = reach.producer().await?;
+    let producer = reach.producer(flow.patience).await?;
     let sink = match given.fits_bulk() {
         true => Sink::Bulk(Box::new(producer.stream_bulk(template)?)),
-        false => Sink::Single(Box::new(producer.stream(window))),
+        false => Sink::Single(Box::new(producer.stream(flow.window))),
     };
     let shutdown = Shutdown::on_signals()
         .map_err(|error| Failure::new(Exit::Bug, format!("signals cannot be caught: {error}")))?;

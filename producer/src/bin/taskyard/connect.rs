@@ -1,6 +1,7 @@
 use crate::exit::Failure;
 use serde::Deserialize;
 use std::path::PathBuf;
+use std::time::Duration;
 use taskyard_common::settings::{self, CommonFlags};
 use taskyard_common::store::{Reader, RedisSettings};
 use taskyard_model::PoolName;
@@ -43,8 +44,8 @@ impl Reach {
         })
     }
 
-    pub(crate) async fn producer(&self) -> Result<Producer, Failure> {
-        Ok(Producer::connect(self.producer_settings()?).await?)
+    pub(crate) async fn producer(&self, patience: Duration) -> Result<Producer, Failure> {
+        Ok(Producer::connect(self.producer_settings()?.patience(patience)).await?)
     }
 
     pub(crate) async fn commands(&self) -> Result<Commands, Failure> {

@@ -138,8 +138,10 @@ async fn show(
         output.paint(Tone::Bad, &text(&letter, "reason"))
     ));
     let now = taskyard_common::now();
-    let names = letter.as_object().into_iter().flat_map(Map::keys);
-    for name in names.filter(|name| !["id", "reason"].contains(&name.as_str())) {
+    let known = ["kind", "error", "attempt", "failures", "losses", "submitted_at", "bytes"];
+    let others = letter.as_object().into_iter().flat_map(Map::keys).map(String::as_str);
+    let others = others.filter(|name| !["id", "reason"].contains(name) && !known.contains(name));
+    for name in known.into_iter().chain(others) {
         match (name.strip_suffix("_at"), instant(&letter, name)) {
             (Some(name), Some(at)) => {
                 line(name, &format!("{:<12} {}", when::relative(at, now), when::utc(at)), output);

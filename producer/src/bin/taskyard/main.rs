@@ -45,7 +45,9 @@ fn main() -> ExitCode {
             return exit.into();
         }
     };
-    telemetry::init(LogFormat::Text, args.log_level());
+    if let Some(level) = args.log_level() {
+        telemetry::init(LogFormat::Text, level);
+    }
     let output = Output::new(args.json);
     let done = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

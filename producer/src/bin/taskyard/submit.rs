@@ -1,4 +1,4 @@
-use crate::batch;
+use crate::batch::{self, Flow};
 use crate::connect::Reach;
 use crate::exit::{Exit, Failure};
 use crate::line::Given;
@@ -66,6 +66,9 @@ pub(crate) struct SubmitArgs {
     /// With --ndjson, tasks that may be unconfirmed at once
     #[arg(long, value_name = "N", default_value = "500", requires = "ndjson")]
     window: usize,
+    /// How long to try to get a confirm, reconnecting where needed
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = when::duration)]
+    patience: Duration,
     /// Wait for the task's end and print its result
     #[arg(long, conflicts_with = "ndjson")]
     wait: bool,
@@ -79,10 +82,11 @@ pub(crate) struct SubmitArgs {
 pub(crate) async fn run(args: SubmitArgs, reach: &Reach, output: &Output) -> Result<Exit, Failure> {
     if let Some(file) = &args.ndjson {
         let given = Given { kind: args.kind, id_prefix: args.id_prefix, options: args.options };
-        return batch::run(file, given, args.window, reach, output).await;
+        let flow = Flow { window: args.window, patience: args.patience };
+        return batch::run(file, given, flow, reach, output).await;
     }
     let task = task(&args)?;
-    let producer = reach.producer().await?;
+    let producer = reach.producer(args.patience).await?;
     if args.wait {
         let mut ticket = producer.submit_awaited(task).await?;
         let outcome = tokio::select! {
