@@ -47,6 +47,12 @@ pub(crate) struct Bench {
     sizes: Sizes,
 }
 
+/// What was used before a measurement.
+struct Meter {
+    cpu: Cpu,
+    scripts: u64,
+}
+
 /// Some echo tasks: their ids and payloads follow from a name.
 struct Tasks {
     name: String,
@@ -57,7 +63,9 @@ impl Bench {
     /// Starts servers, a dispatcher and workers.
     pub(crate) async fn start(cli: &Cli) -> anyhow::Result<Self> {
         let workers: Vec<String> = (1..=cli.workers).map(|number| format!("w{number}")).collect();
-        let mut builder = Yard::builder().on(Servers::start().await?);
+        // Redis would rewrite its file at sizes that come by chance, and take a core for a second.
+        let servers = Servers::builder().redis_arg("auto-aof-rewrite-percentage", "0");
+        let mut builder = Yard::builder().on(servers.start().await?);
         for id in &workers {
             builder = builder.worker(|worker| worker.id(id).slots(cli.slots).builtin());
         }
@@ -125,24 +133,53 @@ impl Bench {
     async fn measure(&mut self, measure: Measure, name: &str) -> anyhow::Result<Measured> {
         let Sizes { single, bulk, drain, idle } = self.sizes;
         let tasks = |count| Tasks::new(&format!("{}-{name}", measure.name()), count);
-        let before = Cpu::now(&self.groups);
         let mut measured = match measure {
-            Measure::RawTwo => Measured::throughput(single, raw::two(self.url(), single).await?),
-            Measure::RawThree => Measured::latency(raw::three(self.url(), idle).await?),
-            Measure::Single => Measured::throughput(single, self.single(&tasks(single)).await?),
-            Measure::Bulk => Measured::throughput(bulk, self.bulk(&tasks(bulk)).await?),
-            Measure::IdleReply => Measured::latency(self.idle_reply(&tasks(idle)).await?),
-            Measure::IdleResult => Measured::latency(self.idle_result(&tasks(idle)).await?),
-            Measure::Drain => return self.drain(&tasks(drain)).await,
+            Measure::Single => self.single(&tasks(single)).await?,
+            Measure::Bulk => self.bulk(&tasks(bulk)).await?,
+            Measure::Drain => self.drain(&tasks(drain)).await?,
+            _ => {
+                let meter = self.meter().await?;
+                let measured = match measure {
+                    Measure::RawTwo => {
+                        Measured::throughput(single, raw::two(self.url(), single).await?)
+                    }
+                    Measure::RawThree => Measured::latency(raw::three(self.url(), idle).await?),
+                    Measure::IdleReply => Measured::latency(self.idle_reply(&tasks(idle)).await?),
+                    _ => Measured::latency(self.idle_result(&tasks(idle)).await?),
+                };
+                self.used(&meter, measured).await?
+            }
         };
-        measured.cpu_us = Cpu::now(&self.groups).per_task_since(&before, measured.tasks);
+        measured.numbers.retain(|_, value| value.is_finite());
         let numbers = measured.numbers.iter().map(|(name, value)| format!("{name} {value:.2}"));
         println!("  {:<12} {}", measure.name(), numbers.collect::<Vec<_>>().join("  "));
         Ok(measured)
     }
 
-    /// First submit to last result.
-    async fn single(&self, tasks: &Tasks) -> anyhow::Result<Duration> {
+    async fn meter(&self) -> anyhow::Result<Meter> {
+        Ok(Meter { cpu: Cpu::now(&self.groups), scripts: self.scripts().await? })
+    }
+
+    /// Adds what was used since.
+    async fn used(&self, since: &Meter, mut measured: Measured) -> anyhow::Result<Measured> {
+        let tasks = measured.tasks;
+        measured.cpu_us = Cpu::now(&self.groups).per_task_since(&since.cpu, tasks);
+        let scripts = self.scripts().await?.saturating_sub(since.scripts);
+        measured.numbers.insert("scripts".to_owned(), scripts as f64 / tasks as f64);
+        Ok(measured)
+    }
+
+    /// Calls of scripts that Redis has counted.
+    async fn scripts(&self) -> anyhow::Result<u64> {
+        let mut info = redis::cmd("INFO");
+        let text: String = info.arg("commandstats").query_async(&mut self.redis.clone()).await?;
+        let calls = text.split_once("cmdstat_evalsha:calls=").map(|(_, rest)| rest);
+        let number = calls.and_then(|rest| rest.split(',').next()?.parse().ok());
+        Ok(number.unwrap_or_default())
+    }
+
+    async fn single(&self, tasks: &Tasks) -> anyhow::Result<Measured> {
+        let meter = self.meter().await?;
         let (begun, begun_at) = (Instant::now(), now_ms());
         let mut stream = self.producer.stream(WINDOW);
         for number in 0..tasks.count {
@@ -152,13 +189,30 @@ impl Bench {
             }
         }
         accepted(stream.finish().await)?;
-        self.last_result(tasks, begun, begun_at).await
+        self.last_result(tasks, begun, begun_at, &meter).await
     }
 
-    async fn bulk(&self, tasks: &Tasks) -> anyhow::Result<Duration> {
+    async fn bulk(&self, tasks: &Tasks) -> anyhow::Result<Measured> {
+        let meter = self.meter().await?;
         let (begun, begun_at) = (Instant::now(), now_ms());
         self.submit_bulk(tasks).await?;
-        self.last_result(tasks, begun, begun_at).await
+        self.last_result(tasks, begun, begun_at, &meter).await
+    }
+
+    /// First submit to last result: that of the last task, or of one that it overtook.
+    async fn last_result(
+        &self,
+        tasks: &Tasks,
+        begun: Instant,
+        begun_at: u64,
+        meter: &Meter,
+    ) -> anyhow::Result<Measured> {
+        self.wait_for(tasks, tasks.count - 1).await?;
+        let seen = begun.elapsed();
+        let measured = self.used(meter, Measured::throughput(tasks.count, seen)).await?;
+        let (_, last) = self.verify(tasks).await?;
+        let took = seen.max(Duration::from_millis(last.saturating_sub(begun_at)));
+        Ok(measured.in_time(took))
     }
 
     async fn submit_bulk(&self, tasks: &Tasks) -> anyhow::Result<()> {
@@ -190,14 +244,12 @@ impl Bench {
             self.yard.worker(id).start()?;
         }
         self.groups = self.groups()?;
-        let before = Cpu::now(&self.groups);
+        let meter = self.meter().await?;
         self.wait_for(tasks, tasks.count - 1).await?;
+        let measured = Measured::throughput(tasks.count, LIMIT);
+        let measured = self.used(&meter, measured).await?;
         let (first, last) = self.verify(tasks).await?;
-        let took = Duration::from_millis(last.saturating_sub(first).max(1));
-        let mut measured = Measured::throughput(tasks.count, took);
-        measured.cpu_us = Cpu::now(&self.groups).per_task_since(&before, tasks.count);
-        println!("  {:<12} per_s {:.2}", "drain", measured.main());
-        Ok(measured)
+        Ok(measured.in_time(Duration::from_millis(last.saturating_sub(first).max(1))))
     }
 
     /// One at a time: submit to reply.
@@ -225,19 +277,6 @@ impl Bench {
         }
         self.verify(tasks).await?;
         Ok(took)
-    }
-
-    /// Waits for the last task and then for those it overtook; how long all of it took.
-    async fn last_result(
-        &self,
-        tasks: &Tasks,
-        begun: Instant,
-        begun_at: u64,
-    ) -> anyhow::Result<Duration> {
-        self.wait_for(tasks, tasks.count - 1).await?;
-        let seen = begun.elapsed();
-        let (_, last) = self.verify(tasks).await?;
-        Ok(seen.max(Duration::from_millis(last.saturating_sub(begun_at))))
     }
 
     async fn wait_for(&self, tasks: &Tasks, number: usize) -> anyhow::Result<()> {

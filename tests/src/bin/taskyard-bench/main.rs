@@ -15,14 +15,17 @@
 //! | `idle_reply` | one task at a time, submit to the reply received |
 //! | `idle_result` | one task at a time, submit to the result seen in Redis |
 //!
-//! Every result of `single`, `bulk` and `drain` is read back and compared with its payload.
+//! Redis does not rewrite its append-only file meanwhile: it would do so at sizes that come by chance,
+//! and one round would pay for all. Every result of `single`, `bulk` and `drain` is read back and
+//! compared with its payload, after the clock has stopped.
 //!
 //! # `target/bench/summary.json`
 //!
 //! - `schema`: 1. `taken_at`: ms since the epoch. `version`, `cores`, `settings`: what ran and where.
 //! - `rounds`: a list of objects, by measure. A throughput has `tasks`, `seconds`, `per_s`, a latency
-//!   `tasks`, `p50_ms`, `p99_ms`. Both have `cpu_us`: processor time a task in microseconds, by `broker`,
-//!   `redis`, `dispatcher`, `worker`, and `bench` (the producer, and in raw measures every role).
+//!   `tasks`, `p50_ms`, `p99_ms`. Both have `scripts`: calls of scripts in Redis a task, and `cpu_us`:
+//!   processor time a task in microseconds, by `broker`, `redis`, `dispatcher`, `worker`, and `bench`
+//!   (the producer, and in raw measures every role).
 //! - `median`: the same objects; each number is the median over the rounds.
 //! - `ratios`: `single`, `bulk`, `drain` over `raw_two`; `idle_reply`, `idle_result` over `raw_three`
 //!   (p50), each the median of the ratios of the rounds.

@@ -80,6 +80,12 @@ impl Measured {
         Self::of(took.len(), numbers)
     }
 
+    /// The same in another time.
+    pub(crate) fn in_time(mut self, took: Duration) -> Self {
+        self.numbers.extend(Self::throughput(self.tasks, took).numbers);
+        self
+    }
+
     fn of(tasks: usize, numbers: [(&str, f64); 2]) -> Self {
         let numbers = numbers.map(|(name, value)| (name.to_owned(), value));
         Self { tasks, numbers: numbers.into(), cpu_us: BTreeMap::new() }

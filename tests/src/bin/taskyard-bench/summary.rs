@@ -95,7 +95,7 @@ impl Summary {
         println!("\nmedian of {} round(s); CPU in us a task", self.rounds.len());
         print!("{:<12} {:>16} {:>10} {:>6}  {:<12}", "", "", "p99", "ratio", "target");
         ROLES.iter().for_each(|role| print!(" {role:>10}"));
-        println!();
+        println!(" {:>10}", "scripts");
         for (measure, measured) in self.medians() {
             let number = match measured.numbers.get("per_s") {
                 Some(rate) => format!("{rate:.0} tasks/s"),
@@ -114,7 +114,7 @@ impl Summary {
             );
             let cpu = |role: &&str| measured.cpu_us.get(*role).copied().unwrap_or_default();
             ROLES.iter().for_each(|role| print!(" {:>10.1}", cpu(role)));
-            println!();
+            println!(" {:>10.2}", measured.numbers.get("scripts").copied().unwrap_or_default());
         }
     }
 
