@@ -500,7 +500,11 @@ async fn running_task_survives_a_broker_that_dies() -> anyhow::Result<()> {
     yard.servers().rabbitmq().start().await?;
     let mut hand = Hand::new(yard.place().amqp_url()).await?;
     hand.beat("t1", |beat| beat["holding"] == json!(["t1:1"])).await?;
-    let report = hand.report().await?;
+    let mut report = hand.report().await?;
+    if report["t"] == "started" {
+        // Its confirm died with the broker, so it was said again.
+        report = hand.report().await?;
+    }
     assert_eq!((&report["t"], &report["id"]), (&json!("succeeded"), &json!("t1")));
     wait_empty(&yard).await?;
     hand.no_report().await?;

@@ -26,6 +26,9 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(12);
 /// How long the broker may take to end the consumer.
 const DRY_WITHIN: Duration = Duration::from_secs(2);
 
+#[cfg(test)]
+mod tests;
+
 /// How the driver ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -60,6 +63,8 @@ pub(crate) struct Driver {
 #[derive(Default)]
 pub(crate) struct DriverState {
     uplink: Option<Uplink>,
+    /// Counts sessions.
+    session: u64,
     beat_at: Option<Instant>,
     has_said_draining: bool,
     cancel_at: Option<Instant>,
@@ -92,8 +97,9 @@ impl Driver {
                     self.engine.abort_all();
                     return Ending::Done;
                 }
-                Some((number, outcome)) = unconfirmed.next(), if !unconfirmed.is_empty() => {
-                    self.published(number, outcome);
+                () = shutdown.drain.cancelled(), if !self.draining.is_cancelled() => self.drain(),
+                Some(published) = unconfirmed.next(), if !unconfirmed.is_empty() => {
+                    self.published(published);
                 }
                 1.. = self.words.1.recv_many(&mut words, TURN) => {
                     words.drain(..).for_each(|word| self.word(word));
@@ -101,7 +107,6 @@ impl Driver {
                 1.. = self.events.recv_many(&mut events, TURN) => {
                     events.drain(..).for_each(|event| self.event(event));
                 }
-                () = shutdown.drain.cancelled(), if !self.draining.is_cancelled() => self.drain(),
                 () = &mut alarm => {}
             }
             self.turn();
@@ -124,6 +129,7 @@ impl Driver {
     fn event(&mut self, event: SessionEvent) {
         match event {
             SessionEvent::Up(uplink) => {
+                self.state.session += 1;
                 self.state.uplink = Some(uplink);
                 self.state.beat_at = None;
                 self.state.has_warned_of_return = false;
@@ -150,6 +156,7 @@ impl Driver {
         if self.state.cancel_at.take_if(|at| *at <= now.instant).is_some() {
             self.engine.cancel_all(now);
         }
+        self.state.is_dry |= self.state.dry_by.take_if(|at| *at <= now.instant).is_some();
         for start in self.engine.take_starts() {
             run::spawn(&self.handlers, start, &self.beat.id, &self.words.0);
         }
@@ -175,9 +182,12 @@ impl Driver {
         let is_draining = self.engine.is_draining();
         let is_new =
             std::mem::replace(&mut self.state.has_said_draining, is_draining) != is_draining;
-        if self.state.replaced.is_some()
-            || (!is_new && self.state.beat_at.is_some_and(|at| now < at))
-        {
+        if self.state.replaced.is_some() {
+            // The other one speaks for this id.
+            self.state.beat_at = None;
+            return;
+        }
+        if !is_new && self.state.beat_at.is_some_and(|at| now < at) {
             return;
         }
         self.state.beat_at = Some(now + BEAT_INTERVAL);
@@ -190,16 +200,23 @@ impl Driver {
     }
 
     /// Hands the next message of reports over; what becomes of it.
-    async fn publish(&mut self) -> Option<impl Future<Output = (u64, Publication)> + Send + use<>> {
+    async fn publish(&mut self) -> Option<impl Future<Output = Published> + Send + use<>> {
         let uplink = self.state.uplink.as_ref()?;
         let batch = self.engine.next_batch(now())?;
         let (exchange, key) = (self.names.outcomes(), self.pool.as_str());
         let message = Message::to_exchange(exchange, key, batch.properties, batch.body);
         let outcome = uplink.publisher.send(message).await;
-        Some(async move { (batch.number, outcome.await) })
+        let (session, number) = (self.state.session, batch.number);
+        Some(async move { Published { session, number, outcome: outcome.await } })
     }
 
-    fn published(&mut self, number: u64, outcome: Publication) {
+    fn published(&mut self, published: Published) {
+        let Published { session, number, outcome } = published;
+        let Some(uplink) = self.state.uplink.as_ref().filter(|_| session == self.state.session)
+        else {
+            // Its reports go out again already.
+            return;
+        };
         match outcome {
             Publication::Confirmed => self.engine.confirmed(now(), number),
             Publication::Refused => self.engine.refused(now(), number),
@@ -209,13 +226,8 @@ impl Driver {
                 }
                 self.engine.refused(now(), number);
             }
-            // They go out again in the next session. (Numbers are never used twice, so what a dead
-            // session says late is about nothing.)
-            Publication::Unknown => {
-                if let Some(uplink) = &self.state.uplink {
-                    uplink.broken.cancel();
-                }
-            }
+            // They go out again in the next session.
+            Publication::Unknown => uplink.broken.cancel(),
         }
     }
 
@@ -255,7 +267,7 @@ impl Driver {
         let is_over = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
         // What is on its way here when the consumer is cancelled is better given back than left to
         // the next process of this name, which would have to take it for a dead one's.
-        let is_dry = self.state.uplink.is_none() || self.state.is_dry || is_over(self.state.dry_by);
+        let is_dry = self.state.uplink.is_none() || self.state.is_dry;
         let is_done = is_dry && self.engine.is_idle() && self.state.settles.is_empty();
         if !is_done && !is_over(self.state.leave_at) {
             return None;
@@ -273,6 +285,13 @@ impl Driver {
             [self.engine.deadline(), state.beat_at, state.cancel_at, state.leave_at, state.dry_by];
         own.into_iter().flatten().min().unwrap_or_else(Instant::now)
     }
+}
+
+/// What became of a message of reports.
+struct Published {
+    session: u64,
+    number: u64,
+    outcome: Publication,
 }
 
 /// The present.

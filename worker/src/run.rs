@@ -126,3 +126,92 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
         .unwrap_or("without a text");
     format!("the handler panicked: {text}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handler::{Handler, Json, Raw};
+    use bytes::Bytes;
+    use taskyard_common::wire::{Head, Task};
+    use taskyard_model::ErrorKind;
+    use tokio::sync::mpsc;
+
+    fn begin(
+        handler: Arc<dyn Handler>,
+        payload: &str,
+    ) -> (Arc<Run>, mpsc::UnboundedReceiver<Word>) {
+        let head = Head::new("t".parse().unwrap(), "x".parse().unwrap());
+        let task = Arc::new(Task { head, payload: Bytes::from(payload.to_owned()) });
+        let run = Arc::new(Run::default());
+        let start = Start { handler, task, run: Arc::clone(&run), deadline: None };
+        let (sender, words) = mpsc::unbounded_channel();
+        spawn(&Handle::current(), start, &"w".parse().unwrap(), &sender);
+        (run, words)
+    }
+
+    async fn ended(words: &mut mpsc::UnboundedReceiver<Word>) -> Ended {
+        match words.recv().await {
+            Some(Word::Ended { ended, .. }) => ended,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn double(_: Context, n: u32) -> Result<u32, TaskError> {
+        Ok(n * 2)
+    }
+
+    #[tokio::test]
+    async fn a_typed_handler_reads_and_writes_json() {
+        let (_, mut words) = begin(Arc::new(Json::new(double)), "21");
+        let Ended::Done(reply) = ended(&mut words).await else { panic!() };
+        assert_eq!(
+            (reply.body(), reply.content_type.as_deref()),
+            (&Bytes::from("42"), Some("application/json"))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_payload_that_cannot_be_read_is_a_permanent_failure() {
+        let (_, mut words) = begin(Arc::new(Json::new(double)), "many");
+        let Ended::Failed(error) = ended(&mut words).await else { panic!() };
+        assert_eq!((error.is_permanent(), error.kind()), (true, ErrorKind::Failed));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure_with_its_text() {
+        let inside = Raw(|_, _: Bytes| async { if true { panic!("no {}", 1) } else { Ok("") } });
+        let outside =
+            Raw(|_, _: Bytes| -> std::future::Ready<Result<&str, TaskError>> { panic!("no 1") });
+        let handlers: [Arc<dyn Handler>; 2] = [Arc::new(inside), Arc::new(outside)];
+        for handler in handlers {
+            let (_, mut words) = begin(handler, "");
+            let Ended::Failed(error) = ended(&mut words).await else { panic!() };
+            assert_eq!((error.text(), error.is_permanent()), ("the handler panicked: no 1", false));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_aborted_handler_says_that_it_was_dropped() {
+        let endless = Raw(|_, _: Bytes| std::future::pending::<Result<Bytes, TaskError>>());
+        let (run, mut words) = begin(Arc::new(endless), "");
+        run.abort();
+        assert!(matches!(ended(&mut words).await, Ended::Dropped));
+    }
+
+    #[tokio::test]
+    async fn progress_is_told_once_until_it_is_fetched() {
+        let busy = Raw(|ctx: Context, _: Bytes| async move {
+            ctx.progress(200, "too far");
+            ctx.progress(50, "half");
+            ctx.cancelled().cancelled().await;
+            Err::<Bytes, _>(TaskError::retryable(format!("{:?}", ctx.cancel_reason())))
+        });
+        let (run, mut words) = begin(Arc::new(busy), "");
+        assert!(matches!(words.recv().await, Some(Word::Noted(_))));
+        run.cancel(CancelReason::Command);
+        run.cancel(CancelReason::Shutdown);
+        let Ended::Failed(error) = ended(&mut words).await else { panic!() };
+        assert_eq!(error.text(), "Some(Command)");
+        assert_eq!(run.take_progress(), Some((50, "half".to_owned())));
+    }
+}
