@@ -1,4 +1,4 @@
-//! Consumers: each a task that passes on what it gets, until it is told to stop.
+//! Consumers: each a task that passes on what it gets, until the broker has no more for it.
 
 use crate::intake::From;
 use crate::pool::Input;
@@ -7,6 +7,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Begins to consume a queue; deliveries go to `inputs` as `input` makes them.
+///
+/// Who cancels the consumer fires `stop` first: its end is expected then. What the broker had sent
+/// before is still passed on: dropped here, it would stay unacked, or be acked unseen by a
+/// cumulative ack of what came after it.
 ///
 /// A queue that ends under the consumer, or a channel that fails, ends the session.
 pub(crate) async fn consume(
@@ -21,11 +25,7 @@ pub(crate) async fn consume(
     let mut consumer = Consumer::start(channel, queue, tag, options).await?;
     tokio::spawn(async move {
         loop {
-            let next = tokio::select! {
-                next = consumer.next() => next,
-                () = stop.cancelled() => return,
-            };
-            let input = match next {
+            let input = match consumer.next().await {
                 Ok(Some(delivery)) => input(delivery),
                 Ok(None) if stop.is_cancelled() => return,
                 Ok(None) => Input::Failed("a queue was deleted under us"),
