@@ -13,6 +13,8 @@ use tracing::{info, warn};
 
 /// Pause between pages of the scan: it is in nobody's way.
 const PAGE_PAUSE: Duration = Duration::from_millis(20);
+/// Wait before Redis is asked again.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// A new leader waits so long before it reads its books: workers' heartbeats come first.
 const BOOKS_AFTER: Duration = Duration::from_secs(5);
 
@@ -56,13 +58,20 @@ impl Pool {
             (self.store.clone(), session.inputs.clone(), session.parcels.clone());
         let queue = self.names.again_queue(&self.name);
         tokio::spawn(async move {
-            let answers = match store.run(&[Op::Payload(id.clone())]).await {
-                Ok(answers) => answers,
-                // It is looked for again after a minute.
-                Err(error) => return warn!(%error, %id, "a copy cannot be read yet"),
+            let answer = loop {
+                match store.run(&[Op::Payload(id.clone())]).await {
+                    Ok(answers) => break answers.into_iter().next(),
+                    Err(_) if inputs.is_closed() => return,
+                    // Nobody asks a second time for what timed out.
+                    Err(error) => warn!(%error, %id, "a copy cannot be read yet"),
+                }
+                tokio::time::sleep(AGAIN_AFTER).await;
             };
-            let Some(Answer::Payload(record, payload)) = answers.into_iter().next() else { return };
-            let is_live = record.is_some_and(|r| r.attempt == attempt && !r.state.is_final());
+            let Some(Answer::Payload(record, payload)) = answer else { return };
+            // A task that failed for good needs it too: its dead letter is owed.
+            let is_live = record.is_some_and(|r| {
+                r.attempt == attempt && (!r.state.is_final() || r.owed == "dead")
+            });
             match payload {
                 Some(copy) if is_live => {
                     let properties = Properties::default().with_content_type(train::TASKS.into());

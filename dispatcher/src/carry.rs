@@ -94,8 +94,9 @@ impl Pool {
         }
         let copy = session.cars.get(car).and_then(|car| car.written.clone());
         let copy = match copy {
-            Some(copy) => Some(copy),
-            None => written(&mut session.cars, car, update).map(|(copy, _)| copy),
+            Some((head, copy)) if head == *update => Some(copy),
+            // What was stored was another attempt, which came to nothing.
+            _ => written(&mut session.cars, car, update).map(|(copy, _)| copy),
         };
         if let Some(copy) = copy {
             session.outbox.couple(line, op, copy, may_share);

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use taskyard_common::amqp::{Acks, Properties, Settled};
 use taskyard_common::wire::{Report, Task};
-use taskyard_scheduler::CarId;
+use taskyard_scheduler::{CarId, HeadUpdate};
 
 /// Which channel a delivery came by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,8 +46,9 @@ pub(crate) enum Load {
 pub(crate) struct Car {
     pub(crate) ticket: Ticket,
     pub(crate) load: Load,
-    /// The copy as a train of one car, as it was last written; what is stored is also what is sent.
-    pub(crate) written: Option<Bytes>,
+    /// The copy as a train of one car, as it was last written, and with which head; what is stored
+    /// is also what is sent.
+    pub(crate) written: Option<(HeadUpdate, Bytes)>,
 }
 
 /// Everything that is delivered and not settled: bytes by car, cars by delivery, acks by channel.

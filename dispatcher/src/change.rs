@@ -58,7 +58,7 @@ pub(crate) fn written(cars: &mut Cars, car: CarId, update: &HeadUpdate) -> Optio
     let mut train = TrainWriter::new();
     train.push(&task.head, &task.payload);
     let train = train.finish();
-    held.written = Some(train.clone());
+    held.written = Some((*update, train.clone()));
     Some((train, task.payload.len()))
 }
 

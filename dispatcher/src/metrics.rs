@@ -41,6 +41,7 @@ pub(crate) struct Metrics {
     losses: Counter,
     came_back: Counter,
     late_reports: Counter,
+    replies_dropped: Counter,
     rebuilt: Counter,
     vanished: Counter,
     spilled: Counter,
@@ -73,6 +74,7 @@ impl Metrics {
             losses: Counter::default(),
             came_back: Counter::default(),
             late_reports: Counter::default(),
+            replies_dropped: Counter::default(),
             rebuilt: Counter::default(),
             vanished: Counter::default(),
             spilled: Counter::default(),
@@ -106,6 +108,7 @@ impl Metrics {
             ("tasks_lost", "Attempts whose worker was lost while they ran", &self.losses),
             ("tasks_came_back", "Attempts that came back without having run", &self.came_back),
             ("reports_late", "Reports that came too late to count", &self.late_reports),
+            ("replies_dropped", "Replies whose queue was gone", &self.replies_dropped),
             ("records_rebuilt", "Records that Redis had lost", &self.rebuilt),
             (
                 "attempts_vanished",
@@ -160,6 +163,10 @@ impl Metrics {
             }
             Note::CameBack(_) => drop(self.came_back.inc()),
             Note::LateReport(_) => drop(self.late_reports.inc()),
+            Note::ReplyDropped(id) => {
+                self.replies_dropped.inc();
+                debug!(%id, "the queue of its reply is gone");
+            }
             Note::Rebuilt(id) => {
                 self.rebuilt.inc();
                 debug!(%id, "record rebuilt from a copy");

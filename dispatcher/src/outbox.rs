@@ -31,6 +31,7 @@ impl Line {
 pub(crate) struct Outbox {
     open: BTreeMap<Line, (TrainWriter, Vec<OpId>, Option<Bytes>)>,
     ready: Vec<Parcel>,
+    posts: Vec<Parcel>,
 }
 
 impl Outbox {
@@ -56,15 +57,17 @@ impl Outbox {
 
     /// Adds a message that is no train.
     pub(crate) fn post(&mut self, parcel: Parcel) {
-        self.ready.push(parcel);
+        self.posts.push(parcel);
     }
 
-    /// Everything that leaves.
+    /// Everything that leaves. Trains come first: a marker that says how far a queue was read must
+    /// not overtake what was put there before it was asked for.
     pub(crate) fn take(&mut self) -> Vec<Parcel> {
         for (line, (train, ops, only)) in std::mem::take(&mut self.open) {
             let body = only.filter(|_| ops.len() == 1).unwrap_or_else(|| train.finish());
             self.ready.push(parcel(line, body, ops));
         }
+        self.ready.append(&mut self.posts);
         std::mem::take(&mut self.ready)
     }
 }

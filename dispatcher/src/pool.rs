@@ -4,12 +4,14 @@ use crate::intake::{From, Intake, marker};
 use crate::metrics::Metrics;
 use crate::session::Session;
 use crate::settings::Settings;
-use crate::token;
+use crate::token::{self, Taken};
 use crate::view::Board;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use taskyard_common::amqp::{AmqpError, AmqpSettings, Delivery, Publication, jittered_wait};
+use taskyard_common::amqp::{
+    self, AmqpError, AmqpSettings, Delivery, Publication, jittered_wait,
+};
 use taskyard_common::names::Names;
 use taskyard_common::shutdown::Shutdown;
 use taskyard_common::store::{self, Reader, Store};
@@ -78,6 +80,8 @@ impl Pool {
             let began = Instant::now();
             let end = self.session(&shutdown).await.unwrap_or_else(End::Lost);
             self.metrics.set_role(false, false);
+            // Nothing that it wants done reaches anybody any more.
+            self.scheduler.handle(taskyard_common::now(), Event::SessionEnded, &mut Vec::new());
             match end {
                 End::Shutdown => return,
                 End::Lost(error) if error.is_transient() => {
@@ -178,8 +182,10 @@ impl Pool {
             }
             Input::Beat(delivery) => self.beat(session, &delivery, now, events),
             Input::Token(tag) => {
-                if session.role.took(tag) {
-                    self.lead(session, now).await?;
+                match session.role.took(tag) {
+                    Taken::Lead => self.lead(session, now).await?,
+                    Taken::Surplus(tag) => amqp::ack(&session.leader_channel, tag, false).await?,
+                    Taken::Back => {}
                 }
             }
             Input::Command(delivery) => self.command(session, *delivery, events),

@@ -24,6 +24,19 @@ pub(crate) enum Role {
     Refreshing { since: Instant },
 }
 
+/// What a token that was delivered means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// This process leads from now on.
+    Lead,
+    /// It came back: the lead goes on.
+    Back,
+    /// Somebody published one more (each dispatcher does at its start). The one held until now, of
+    /// this tag, has to be acked: left unacked, the broker would close the channel after half an
+    /// hour, and ten of them would use up the prefetch.
+    Surplus(u64),
+}
+
 /// What has to be done about the token now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Duty {
@@ -46,11 +59,15 @@ impl Role {
         !matches!(self, Role::Standby { .. })
     }
 
-    /// The token has been delivered; whether this begins a lead.
-    pub(crate) fn took(&mut self, tag: u64) -> bool {
-        let is_new = !self.is_leading();
-        *self = Role::Leader { tag, since: Instant::now() };
-        is_new
+    /// A token has been delivered.
+    pub(crate) fn took(&mut self, tag: u64) -> Taken {
+        let before = std::mem::replace(self, Role::Leader { tag, since: Instant::now() });
+        match before {
+            Role::Standby { .. } => Taken::Lead,
+            Role::Leader { tag, .. } => Taken::Surplus(tag),
+            // The one before is acked by whoever passed it on.
+            Role::Refreshing { .. } => Taken::Back,
+        }
     }
 
     /// Another dispatcher says that it leads.
@@ -116,13 +133,24 @@ mod tests {
     fn a_leader_that_gets_no_token_back_steps_down() {
         let start = Instant::now();
         let mut role = Role::standby();
-        assert!(role.took(1));
+        assert_eq!(role.took(1), Taken::Lead);
         assert_eq!(role.duty(start + Duration::from_secs(1)), Duty::Wait);
         let refreshed = start + Duration::from_secs(7);
         assert_eq!(role.duty(refreshed), Duty::Refresh(1));
         assert_eq!(role.duty(refreshed + Duration::from_secs(1)), Duty::Wait);
         assert_eq!(role.duty(refreshed + Duration::from_secs(16)), Duty::StepDown);
-        assert!(!role.took(2), "the lead goes on");
+        assert_eq!(role.took(2), Taken::Back, "the lead goes on");
+    }
+
+    #[test]
+    fn a_surplus_token_replaces_the_one_held() {
+        let mut role = Role::standby();
+        assert_eq!(role.took(1), Taken::Lead);
+        assert_eq!(role.took(2), Taken::Surplus(1));
+        let late = Instant::now() + Duration::from_secs(6);
+        assert_eq!(role.duty(late), Duty::Refresh(2));
+        assert_eq!(role.took(3), Taken::Back);
+        assert_eq!(role.took(4), Taken::Surplus(3));
     }
 
     #[test]

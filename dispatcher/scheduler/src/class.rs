@@ -175,6 +175,15 @@ impl Classes {
         self.by_key.retain(|_, id| by_id.contains_key(id));
     }
 
+    /// Whether suspect tasks wait that the worker takes.
+    pub(crate) fn has_suspects_for(&self, worker: usize) -> bool {
+        self.by_id.values().any(|class| {
+            class.key.is_suspect
+                && !class.waiting.is_empty()
+                && class.workers.binary_search(&worker).is_ok()
+        })
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_id.len()
     }

@@ -44,12 +44,50 @@ impl RoundTrip {
 impl Scheduler {
     /// Gives out tasks as long as one finds a worker with credit.
     pub(crate) fn dispatch(&mut self) {
+        self.stop_clearing();
         while let Some((class, car)) = self.classes.first() {
             match self.choose(class) {
                 Some(worker) => self.assign(car, worker),
-                None => self.classes.close(class),
+                None => {
+                    self.clear_for(class);
+                    self.classes.close(class);
+                }
             }
         }
+    }
+
+    /// A suspect task needs a worker that holds nothing else. Where all are busy without end, one
+    /// takes nothing new until it is idle: the one that has least.
+    fn clear_for(&mut self, class: ClassId) {
+        let class = self.classes.get(class);
+        if !class.key.is_suspect || self.workers.iter().any(|(_, worker)| worker.is_clearing) {
+            return;
+        }
+        let workers = &self.workers;
+        let usable = class.workers.iter().filter_map(|&number| Some((workers.get(number)?, number)));
+        let usable = usable.filter(|(worker, _)| !worker.is_suspect && worker.exclusive.is_none());
+        let least = usable.min_by_key(|(worker, number)| (worker.used, *number));
+        let Some((_, number)) = least else { return };
+        if let Some(worker) = self.workers.get_mut(number) {
+            worker.is_clearing = true;
+        }
+    }
+
+    /// Nothing suspect waits any more, or the worker that was being cleared is gone.
+    fn stop_clearing(&mut self) {
+        let clearing = self.workers.iter().find(|(_, worker)| worker.is_clearing);
+        let Some((number, is_usable)) =
+            clearing.map(|(number, worker)| (number, !worker.is_suspect && !worker.is_draining))
+        else {
+            return;
+        };
+        if is_usable && self.classes.has_suspects_for(number) {
+            return;
+        }
+        if let Some(worker) = self.workers.get_mut(number) {
+            worker.is_clearing = false;
+        }
+        self.classes.open_for(number);
     }
 
     fn choose(&mut self, class: ClassId) -> Option<usize> {
@@ -88,6 +126,7 @@ impl Scheduler {
         worker.used += entry.facts.slots;
         if entry.facts.is_suspect {
             worker.exclusive = Some(entry.facts.id.clone());
+            worker.is_clearing = false;
         }
         let transition = match entry.is_new {
             true => Transition::AcceptDispatched,
@@ -133,6 +172,9 @@ impl Scheduler {
             }),
         };
         if is_ours {
+            if let Some(entry) = self.entries.get_mut(car) {
+                entry.is_kept = true;
+            }
             if was_new {
                 self.note(Note::Accepted(id.clone()));
             }

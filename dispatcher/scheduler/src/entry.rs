@@ -29,8 +29,12 @@ pub(crate) struct Entry {
     pub(crate) phase: Phase,
     /// The attempt that this delivery stands for: its own, or the one being sent.
     pub(crate) live: u32,
+    /// The lane that it was read from, if it was.
+    pub(crate) lane: Option<u8>,
     /// Nothing has been written about it yet.
     pub(crate) is_new: bool,
+    /// It has been judged to be the durable copy, and stays until a newer one is stored.
+    pub(crate) is_kept: bool,
     pub(crate) held_since: Timestamp,
 }
 
@@ -102,13 +106,16 @@ impl Entries {
         cars.filter_map(|car| self.by_car.get(&car).map(|entry| (car, entry)))
     }
 
-    /// Whether another delivery is held that stands for the same attempt or a later one.
+    /// Whether another delivery is held that stands for the same attempt or a later one, and is
+    /// known to stay: one that is still being judged may turn out to be a second submission, and
+    /// then neither would be left.
     pub(crate) fn holds_another(&self, car: CarId) -> bool {
         let Some(entry) = self.by_car.get(&car) else { return false };
         self.of(&entry.facts.id).any(|(other, held)| {
             // Of two equal copies the one delivered first stays.
-            let is_as_good = held.live == entry.facts.attempt && other < car;
-            other != car && (held.live > entry.facts.attempt || is_as_good)
+            let is_first = other < car || !entry.is_kept;
+            let is_as_good = held.live == entry.facts.attempt && is_first;
+            other != car && held.is_kept && (held.live > entry.facts.attempt || is_as_good)
         })
     }
 

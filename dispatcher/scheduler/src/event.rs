@@ -14,8 +14,10 @@ pub struct OpId(pub u64);
 /// Everything that happens to the scheduler.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// Connected anew: every delivery of before is void and will come again.
+    /// This process leads from now on: every delivery of before is void and will come again.
     SessionBegan,
+    /// The session is over: this process leads no longer, and hears nothing until the next.
+    SessionEnded,
     /// A copy of a task was delivered.
     Arrived(Arrival),
     /// A submission that breaks a rule was delivered.
@@ -534,6 +536,8 @@ pub enum Note {
     CameBack(TaskId),
     /// A report came too late to count.
     LateReport(TaskId),
+    /// Nobody could be told the end: the queue of its reply is gone.
+    ReplyDropped(TaskId),
     /// The record was lost and has been written anew.
     Rebuilt(TaskId),
     /// An attempt has vanished and is issued again: somebody deleted or purged a queue.

@@ -22,7 +22,7 @@ impl Scheduler {
         let has_never_run = facts.failures == 0 && facts.losses == 0;
         let id = facts.id.clone();
         let attempt = facts.attempt;
-        self.entries.insert(car, Entry::new(facts, copy, self.now));
+        self.entries.insert(car, Entry { lane, ..Entry::new(facts, copy, self.now) });
         match destination {
             Destination::Here => {}
             Destination::Named => return self.move_to(car, Place::Again, update),
@@ -101,16 +101,24 @@ impl Scheduler {
     pub(crate) fn keep_copy(&mut self, car: CarId) {
         let Some(entry) = self.entries.get_mut(car) else { return };
         entry.live = entry.facts.attempt;
+        entry.is_kept = true;
         if let Some(due_at) = entry.facts.due_at.filter(|&at| at > self.now) {
             return self.later(car, due_at);
         }
+        let has_never_run = entry.facts.failures == 0 && entry.facts.losses == 0;
+        if has_never_run && entry.facts.start_by.is_some_and(|at| at <= self.now) {
+            return self.expire(car);
+        }
+        let is_from_backlog = matches!(entry.copy.source, Source::Lane | Source::Parked);
         let key = ClassKey::of(&entry.facts);
-        let is_large = entry.facts.bytes > self.settings.waiting_bytes_max
-            && !matches!(entry.copy.source, Source::Lane | Source::Parked);
+        let is_large = entry.facts.bytes > self.settings.waiting_bytes_max && !is_from_backlog;
         let workers = &self.workers;
         let class = self.classes.id_of(key, |key| workers.who_take(key));
         let is_untakeable = self.classes.get(class).workers.is_empty();
-        if is_untakeable && self.classes.waiting_in(class) >= self.settings.untakeable_tasks {
+        let is_crowded = self.classes.waiting_in(class) >= self.settings.untakeable_tasks;
+        // From the backlog only so many messages come at once: those that nobody takes must not be
+        // in the way of what is behind them.
+        if is_untakeable && (is_crowded || is_from_backlog) {
             return self.park(car);
         }
         self.wait(car);
@@ -124,6 +132,7 @@ impl Scheduler {
         let Some(entry) = self.entries.get_mut(car) else { return };
         entry.facts.due_at = Some(due_at);
         entry.live = entry.facts.attempt;
+        entry.is_kept = true;
         if due_at <= self.now + self.settings.near {
             entry.phase = Phase::Holding { until: due_at };
             return self.at(due_at, Timer::Due(car));
@@ -134,11 +143,14 @@ impl Scheduler {
 
     /// The start-by of a task has passed.
     pub(crate) fn start_by_passed(&mut self, id: TaskId, attempt: u32) {
-        let held: Vec<_> =
-            self.entries.of(&id).map(|(car, e)| (car, e.phase.clone(), e.live)).collect();
-        for (car, phase, live) in held {
+        let held: Vec<_> = self.entries.of(&id).map(|(car, e)| (car, e.phase.clone())).collect();
+        for (car, phase) in held {
             match phase {
-                Phase::Waiting { .. } | Phase::Holding { .. } if live == attempt => {
+                Phase::Waiting { .. } | Phase::Holding { .. } => {
+                    if self.entries.get(car).is_some_and(|e| e.facts.failures + e.facts.losses > 0) {
+                        // It was started in time; this is a retry.
+                        return;
+                    }
                     self.unwait(car);
                     return self.expire(car);
                 }

@@ -7,23 +7,27 @@ use crate::event::{
 };
 use crate::facts::CarId;
 use crate::flight::{Counts, Flight};
-use crate::scheduler::{Pending, Scheduler};
+use crate::scheduler::{Pending, Scheduler, Timer};
 use std::time::Duration;
 use taskyard_model::{
-    Books, CopyFacts, ErrorKind, Live, Source, State, TaskId, Transition, Verdict,
+    Books, CopyFacts, ErrorKind, Live, Source, State, TaskId, Timestamp, Transition, Verdict,
 };
 
 /// How long a copy waits before it is judged again, at first and from the third round on.
 const ROUND: Duration = Duration::from_secs(4);
 const LONG_ROUND: Duration = Duration::from_secs(32);
 const ROUNDS_SHORT: u32 = 3;
-/// A listing in a heartbeat older than this says nothing about an attempt that never began.
-const LISTING_FRESH: Duration = Duration::from_secs(4);
+/// A worker that lives beats within this time.
+const BEAT_WITHIN: Duration = Duration::from_millis(2_500);
+/// A copy whose worker has yet to beat is judged again so soon.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// What is known about an attempt whose copy came back.
 enum Whereabouts {
     /// Its worker may still run it.
     WithWorker,
+    /// Its worker has not beaten since the copy came back: look again soon.
+    NotHeardYet,
     /// It is not there, and its worker lives.
     NotThere,
     /// Its worker is gone, or lives anew.
@@ -180,6 +184,7 @@ impl Scheduler {
             number.filter(|&n| self.workers.get(n).is_some_and(|w| !w.is_lost && !w.is_suspect));
         let Some(entry) = self.entries.get_mut(car) else { return };
         entry.live = record.attempt;
+        entry.is_kept = true;
         entry.facts.due_at = None;
         match number {
             Some(number) => self.send(car, number, record.attempt),
@@ -203,7 +208,9 @@ impl Scheduler {
         }
         let is_running = record.state == State::Running;
         let is_suspect = entry.facts.is_suspect;
-        match self.whereabouts(&id, record, is_running) {
+        let held_since = entry.held_since;
+        match self.whereabouts(&id, record, is_running, held_since) {
+            Whereabouts::NotHeardYet => self.at(self.now + LOOK_AGAIN, Timer::JudgeAgain(car)),
             Whereabouts::WithWorker => self.another_round(car, record),
             Whereabouts::WorkerGone if is_running || is_suspect => {
                 self.note(Note::Lost(id, record.worker.clone()));
@@ -220,14 +227,24 @@ impl Scheduler {
         }
     }
 
-    fn whereabouts(&mut self, id: &TaskId, record: &Record, is_running: bool) -> Whereabouts {
+    /// `held_since`: when the copy was delivered here.
+    fn whereabouts(
+        &mut self,
+        id: &TaskId,
+        record: &Record,
+        is_running: bool,
+        held_since: Timestamp,
+    ) -> Whereabouts {
+        let waits_long = self.now.since(held_since) >= BEAT_WITHIN;
         let number = record.worker.as_ref().and_then(|id| self.workers.number(id));
         let Some((number, worker)) = number.and_then(|n| Some((n, self.workers.get(n)?))) else {
             // Not heard of since this process began to listen.
             let is_long = self.now.since(self.listening_since) >= self.settings.lost_after;
-            return match is_long || !is_running {
-                true => Whereabouts::WorkerGone,
-                false => Whereabouts::WithWorker,
+            return match is_running {
+                true if is_long => Whereabouts::WorkerGone,
+                true => Whereabouts::WithWorker,
+                false if waits_long => Whereabouts::WorkerGone,
+                false => Whereabouts::NotHeardYet,
             };
         };
         let silent = worker.silent_for(self.now);
@@ -241,10 +258,13 @@ impl Scheduler {
             return Whereabouts::WorkerGone;
         }
         if !is_running {
-            return match (is_listed, silent >= LISTING_FRESH) {
-                (true, false) => Whereabouts::WithWorker,
-                (_, true) => Whereabouts::WorkerGone,
-                (false, false) => Whereabouts::NotThere,
+            // It lay untouched, or its worker let go of it by dying: only a beat from after its
+            // return can tell. What a dead worker had may be what killed it.
+            return match (worker.last_beat > held_since, is_listed) {
+                (true, true) => Whereabouts::WithWorker,
+                (true, false) => Whereabouts::NotThere,
+                (false, _) if waits_long => Whereabouts::WorkerGone,
+                (false, _) => Whereabouts::NotHeardYet,
             };
         }
         match flight {
@@ -335,6 +355,7 @@ impl Scheduler {
 
     /// An attempt that only a record or a heartbeat knows of enters the books.
     pub(crate) fn book_unknown(&mut self, id: &TaskId, record: &Record, number: usize) {
+        self.end_flight(id, u32::MAX);
         let Some(worker) = self.workers.get_mut(number) else { return };
         let flight = Flight {
             attempt: record.attempt,
@@ -357,11 +378,10 @@ impl Scheduler {
             counts: None,
             reply: record.reply.clone(),
         };
-        if self.flights.insert(id.clone(), flight).is_none() {
-            worker.used += 1;
-            worker.long_used += 1;
-            worker.flights.insert(id.clone());
-        }
+        worker.used += flight.slots;
+        worker.long_used += flight.slots;
+        worker.flights.insert(id.clone());
+        self.flights.insert(id.clone(), flight);
     }
 
     pub(crate) fn ask_cancel(&mut self, id: &TaskId) {

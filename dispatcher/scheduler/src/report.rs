@@ -7,7 +7,7 @@ use crate::event::{
 use crate::facts::CarId;
 use crate::flight::Counts;
 use crate::retry::Failure;
-use crate::scheduler::{Pending, Scheduler};
+use crate::scheduler::{Pending, Scheduler, Timer};
 use taskyard_model::{CopyFacts, ErrorKind, Source, State, Transition};
 
 /// Rounds that a copy which a worker handed over has behind it: it runs long, so it is looked at
@@ -251,6 +251,9 @@ impl Scheduler {
             facts.rounds = facts.rounds.max(rounds);
             facts.due_at = None;
             let attempt = facts.attempt;
+            if let Some(start_by) = facts.start_by {
+                self.at(start_by, Timer::StartBy { id: facts.id.clone(), attempt });
+            }
             let copy = CopyFacts { attempt, source: Source::Report, is_redelivered: false };
             self.entries.insert(car, Entry::new(facts, copy, self.now));
         }

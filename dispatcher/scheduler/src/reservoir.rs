@@ -9,7 +9,9 @@ use taskyard_model::{PRIORITY_MAX, Timestamp};
 
 /// A lane that gives nothing for so long while it is read is empty.
 const EMPTY_AFTER: Duration = Duration::from_secs(1);
-/// After a session begins every lane is looked into at once.
+/// When a session begins, and again after so long, every lane is looked into at once...
+const PROBE_INTERVAL: Duration = Duration::from_secs(60);
+/// ... for this time.
 const PROBE: Duration = Duration::from_secs(2);
 /// What is parked is read through at least so often.
 const PARKED_INTERVAL: Duration = Duration::from_secs(600);
@@ -19,8 +21,11 @@ struct Lane {
     /// Something may be in it.
     may_hold: bool,
     is_read: bool,
-    /// When it last gave something, or began to be read.
+    /// When it last gave something, had something of it settled, or began to be read.
     heard_at: Timestamp,
+    /// Copies of it that are held: as long as there are some, the broker may not be allowed to send
+    /// more, so that its silence says nothing.
+    held: usize,
 }
 
 /// What is known of the backlog's queues.
@@ -30,7 +35,7 @@ pub(crate) struct Reservoirs {
     is_parked_wanted: bool,
     is_parked_read: bool,
     parked_passed_at: Timestamp,
-    session_began: Option<Timestamp>,
+    probed_at: Option<Timestamp>,
     looked_at: Timestamp,
     /// Copies too large to wait here.
     pub(crate) large: Vec<CarId>,
@@ -44,7 +49,7 @@ impl Default for Reservoirs {
             is_parked_wanted: true,
             is_parked_read: false,
             parked_passed_at: Timestamp::ZERO,
-            session_began: None,
+            probed_at: None,
             looked_at: Timestamp::ZERO,
             large: Vec::new(),
         }
@@ -55,6 +60,14 @@ impl Reservoirs {
     pub(crate) fn arrived(&mut self, lane: Option<u8>, now: Timestamp) {
         if let Some(lane) = lane.and_then(|lane| self.lanes.get_mut(usize::from(lane))) {
             lane.heard_at = now;
+            lane.held += 1;
+        }
+    }
+
+    pub(crate) fn released(&mut self, lane: Option<u8>, now: Timestamp) {
+        if let Some(lane) = lane.and_then(|lane| self.lanes.get_mut(usize::from(lane))) {
+            lane.heard_at = now;
+            lane.held = lane.held.saturating_sub(1);
         }
     }
 
@@ -116,13 +129,16 @@ impl Scheduler {
         let has_room = tasks < three_quarters(self.settings.window_tasks)
             && bytes < three_quarters(self.settings.window_bytes);
         let is_full = tasks >= self.settings.window_tasks || bytes >= self.settings.window_bytes;
-        let began = *self.reservoirs.session_began.get_or_insert(self.now);
-        let is_probing = self.now.since(began) < PROBE;
         let now = self.now;
+        let probed_at = self.reservoirs.probed_at.filter(|&at| now.since(at) < PROBE_INTERVAL);
+        let probed_at = *self.reservoirs.probed_at.insert(probed_at.unwrap_or(now));
+        let is_probing = now.since(probed_at) < PROBE;
         for lane in &mut self.reservoirs.lanes {
-            if lane.is_read && now.since(lane.heard_at) >= EMPTY_AFTER {
+            if lane.is_read && lane.held == 0 && now.since(lane.heard_at) >= EMPTY_AFTER {
                 lane.may_hold = false;
             }
+            // A broker that was slow looks like an empty lane: nothing stays behind for good.
+            lane.may_hold |= is_probing;
         }
         let highest = self.reservoirs.lanes.iter().rposition(|lane| lane.may_hold);
         for number in 0..self.reservoirs.lanes.len() {

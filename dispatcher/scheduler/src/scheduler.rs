@@ -81,10 +81,18 @@ pub(crate) enum Pending {
 pub(crate) enum Timer {
     /// A held copy is due.
     Due(CarId),
+    /// A copy that came back is judged again.
+    JudgeAgain(CarId),
     /// A task must have started.
     StartBy { id: TaskId, attempt: u32 },
     /// A suspect task has run long enough to be trusted.
     Trusted { id: TaskId, attempt: u32 },
+}
+
+impl Timer {
+    fn is_about_a_copy(&self) -> bool {
+        matches!(self, Timer::Due(_) | Timer::JudgeAgain(_))
+    }
 }
 
 /// What is known of the run times of a kind.
@@ -119,6 +127,11 @@ pub struct Scheduler {
     pub(crate) settings: Settings,
     pub(crate) now: Timestamp,
     pub(crate) listening_since: Timestamp,
+    /// Only a leader keeps books: a standby hears beats, but neither reports nor markers.
+    pub(crate) is_leading: bool,
+    /// Nothing has been heard since the last session ended.
+    is_deaf: bool,
+    turned_at: Timestamp,
     pub(crate) rng: Rng,
     pub(crate) hasher: Hasher,
     pub(crate) order: Box<dyn Order>,
@@ -148,6 +161,9 @@ impl Scheduler {
         Self {
             now,
             listening_since: now,
+            is_leading: false,
+            is_deaf: false,
+            turned_at: now,
             rng: Rng::new(settings.seed),
             hasher,
             order: order::named(&settings),
@@ -179,6 +195,10 @@ impl Scheduler {
         std::mem::swap(&mut self.out, effects);
         match event {
             Event::SessionBegan => self.session_began(),
+            Event::SessionEnded => {
+                self.is_leading = false;
+                self.is_deaf = true;
+            }
             Event::Arrived(arrival) => self.arrived(arrival),
             Event::Refused(submission) => self.refused(submission),
             Event::Reported(report) => self.reported(report),
@@ -234,6 +254,8 @@ impl Scheduler {
 
     /// Every delivery of before is void. What workers have stays in the books.
     fn session_began(&mut self) {
+        self.hear_again();
+        self.is_leading = true;
         for (number, slots) in self.reserved() {
             if let Some(worker) = self.workers.get_mut(number) {
                 worker.used = worker.used.saturating_sub(slots);
@@ -243,9 +265,11 @@ impl Scheduler {
         self.classes.clear();
         self.fresh.clear();
         self.pending.clear();
-        self.timers.retain(|Reverse((_, _, timer))| !matches!(timer, Timer::Due(_)));
+        self.timers.retain(|Reverse((_, _, timer))| !timer.is_about_a_copy());
         self.reservoirs = Reservoirs::default();
         self.listening_since = self.now;
+        self.turned_at = self.now;
+        self.reopen_books();
         // Queues may be gone with a broker that was set up anew.
         let workers: Vec<WorkerId> = self.workers.iter().map(|(_, w)| w.id.clone()).collect();
         workers.into_iter().for_each(|id| self.out.push(Effect::DeclareWorker(id)));
@@ -262,7 +286,29 @@ impl Scheduler {
         self.pending.values().filter_map(of).collect()
     }
 
+    /// What workers were silent about while nobody listened does not count against them.
+    pub(crate) fn hear_again(&mut self) {
+        if !std::mem::take(&mut self.is_deaf) {
+            return;
+        }
+        let now = self.now;
+        for (_, worker) in self.workers.iter_mut().filter(|(_, worker)| !worker.is_lost) {
+            worker.last_beat = now;
+        }
+    }
+
+    /// A process that was frozen, or starved, finds beats unread: they come with the next turns.
+    fn forgive_own_silence(&mut self) {
+        let gap = self.now.since(self.turned_at);
+        self.turned_at = self.now;
+        if gap > FROZEN_AFTER {
+            self.is_deaf = true;
+            self.hear_again();
+        }
+    }
+
     fn turn_ended(&mut self) {
+        self.forgive_own_silence();
         while let Some(Reverse((at, _, _))) = self.timers.peek() {
             if *at > self.now {
                 break;
@@ -291,6 +337,12 @@ impl Scheduler {
                 if matches!(self.entries.get(car), Some(Entry { phase: Phase::Holding { until }, .. }) if *until <= self.now)
                 {
                     self.wait(car);
+                }
+            }
+            Timer::JudgeAgain(car) => {
+                if let Some(entry) = self.entries.get(car) {
+                    let id = entry.facts.id.clone();
+                    self.read(id, Pending::Probe(car));
                 }
             }
             Timer::StartBy { id, attempt } => self.start_by_passed(id, attempt),
@@ -351,7 +403,12 @@ impl Scheduler {
             Pending::Sent { car, attempt } => self.sent(car, attempt, outcome),
             Pending::Moved(car) => self.release(car),
             Pending::Buried(car) => self.buried(car),
-            Pending::Replied { car, id, owes } => self.replied(car, id, owes),
+            Pending::Replied { car, id, owes } => {
+                if outcome == Outcome::Returned {
+                    self.note(Note::ReplyDropped(id.clone()));
+                }
+                self.replied(car, id, owes);
+            }
             other => unreachable!("the broker does not answer for the store: {other:?}"),
         }
     }
@@ -397,7 +454,9 @@ impl Scheduler {
 
     /// A copy or report is done with.
     pub(crate) fn release(&mut self, car: CarId) {
-        self.entries.remove(car);
+        if let Some(entry) = self.entries.remove(car) {
+            self.reservoirs.released(entry.lane, self.now);
+        }
         self.out.push(Effect::Release(car));
     }
 
@@ -439,6 +498,8 @@ impl Scheduler {
     }
 }
 
+/// A turn falls due after half a second at most: after so long this process did not run at all.
+const FROZEN_AFTER: std::time::Duration = std::time::Duration::from_secs(4);
 /// How often workers and attempts are looked at.
 const LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_millis(500);
 /// Classes kept although nothing waits in them.
@@ -508,6 +569,15 @@ impl HeadUpdate {
 impl Entry {
     pub(crate) fn new(facts: Facts, copy: CopyFacts, now: Timestamp) -> Self {
         let live = facts.attempt;
-        Self { facts, copy, phase: Phase::Checking, live, is_new: false, held_since: now }
+        Self {
+            facts,
+            copy,
+            phase: Phase::Checking,
+            live,
+            lane: None,
+            is_new: false,
+            is_kept: false,
+            held_since: now,
+        }
     }
 }

@@ -18,6 +18,7 @@ const REISSUE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Scheduler {
     pub(crate) fn beat(&mut self, beat: BeatFacts) {
+        self.hear_again();
         let number = match self.workers.number(&beat.id) {
             None => {
                 let worker = Worker::new(&beat, self.now, self.hasher);
@@ -32,7 +33,9 @@ impl Scheduler {
                 false => return,
             },
         };
-        self.compare_books(number, &beat.holding);
+        if self.is_leading {
+            self.compare_books(number, &beat.holding);
+        }
         if let Some(worker) = self.workers.get_mut(number) {
             worker.holding.clear();
             worker.holding.extend(beat.holding);
@@ -45,18 +48,27 @@ impl Scheduler {
         let now = self.now;
         let Some(worker) = self.workers.get_mut(number) else { return false };
         if worker.boot != beat.boot {
+            if worker.stopped_boot.as_ref() == Some(&beat.boot) {
+                let (boot, other) = (beat.boot.clone(), worker.boot.clone());
+                self.effect(Effect::AskStop { worker: beat.id.clone(), boot, other });
+                return false;
+            }
             if worker.previous_boot.as_ref() == Some(&beat.boot) {
-                // The older life speaks again: both live. The newer has to go.
-                let (worker, boot, other) =
-                    (beat.id.clone(), worker.boot.clone(), beat.boot.clone());
+                // The older life speaks again: both live. The newer has to go, and this one stays.
+                let newer = std::mem::replace(&mut worker.boot, beat.boot.clone());
+                worker.previous_boot = None;
+                worker.stopped_boot = Some(newer.clone());
+                let (worker, boot, other) = (beat.id.clone(), newer, beat.boot.clone());
                 self.note(Note::TwoWorkers(worker.clone()));
                 self.effect(Effect::AskStop { worker, boot, other });
-                return false;
+                return self.renew(number, beat);
             }
             worker.previous_boot = Some(std::mem::replace(&mut worker.boot, beat.boot.clone()));
             worker.mean_us = None;
             worker.look_ahead = 0;
             let id = worker.id.clone();
+            // It waits for its queue, if somebody deleted that.
+            self.effect(Effect::DeclareWorker(id.clone()));
             self.note(Note::WorkerUp(id));
         }
         let Some(worker) = self.workers.get_mut(number) else { return false };
@@ -117,11 +129,42 @@ impl Scheduler {
         }
         asked.iter().for_each(|id| self.ask_cancel(id));
         for (id, attempt) in holding {
-            if !self.flights.contains_key(id) && self.entries.of(id).next().is_none() {
-                // Unknown here: given to it by a leader before this one.
-                let record = Record::in_flight(*attempt, None);
-                self.book_unknown(id, &record, number);
+            self.book_listed(id, *attempt, number);
+        }
+    }
+
+    /// A new lead: what was waited for in the last one does not come any more, and what the books
+    /// do not know was given out by others.
+    pub(crate) fn reopen_books(&mut self) {
+        // Nobody can tell whether these messages were stored. Their sources come again and are sent
+        // again; what a worker has nevertheless, it lists.
+        let unconfirmed = self.flights.iter().filter(|(_, flight)| !flight.is_confirmed);
+        let unconfirmed: Vec<TaskId> = unconfirmed.map(|(id, _)| id.clone()).collect();
+        for id in unconfirmed {
+            self.end_flight(&id, u32::MAX);
+        }
+        for flight in self.flights.values_mut() {
+            flight.marker = None;
+        }
+        let mut listed = Vec::new();
+        for (number, worker) in self.workers.iter_mut() {
+            let flights = &worker.flights;
+            worker.exclusive.take_if(|exclusive| !flights.contains(exclusive));
+            worker.is_clearing = false;
+            if !worker.is_lost {
+                listed.extend(worker.holding.iter().map(|held| (number, held.clone())));
             }
+        }
+        for (number, (id, attempt)) in listed {
+            self.book_listed(&id, attempt, number);
+        }
+    }
+
+    fn book_listed(&mut self, id: &TaskId, attempt: u32, number: usize) {
+        if !self.flights.contains_key(id) && self.entries.of(id).next().is_none() {
+            // Unknown here: given to it by a leader before this one.
+            let record = Record::in_flight(attempt, None);
+            self.book_unknown(id, &record, number);
         }
     }
 
@@ -280,8 +323,10 @@ impl Scheduler {
         let error =
             Field::Error("it ran longer than its limit, and its worker did not end it".into());
         let mut write = self.failure_write(id, attempt, &failure, Some(error));
-        // The stored payload is the copy that will be retried.
-        write.payload = crate::event::Payload::Keep;
+        if matches!(failure.state, State::Retrying | State::Failed) {
+            // The stored payload is the copy that will be retried or buried.
+            write.payload = crate::event::Payload::Keep;
+        }
         self.write(write, Pending::TimeOut { id: id.clone(), attempt, verdict: failure });
     }
 

@@ -30,6 +30,10 @@ pub(crate) struct Worker {
     pub(crate) flights: IndexSet<TaskId, Hasher>,
     /// What its last heartbeat listed.
     pub(crate) holding: IndexSet<(TaskId, u32), Hasher>,
+    /// The life that was told to stop, since the one before it still speaks.
+    pub(crate) stopped_boot: Option<Arc<str>>,
+    /// It takes nothing new until it is idle, for a suspect task.
+    pub(crate) is_clearing: bool,
     /// A suspect task that it has for itself alone.
     pub(crate) exclusive: Option<TaskId>,
     /// Slots beyond its own that are expected to be free within a round trip.
@@ -44,6 +48,8 @@ impl Worker {
             id: beat.id.clone(),
             boot: beat.boot.clone(),
             previous_boot: None,
+            stopped_boot: None,
+            is_clearing: false,
             kinds: beat.kinds.clone(),
             slots: beat.slots,
             labels: beat.labels.clone(),
@@ -79,6 +85,9 @@ impl Worker {
         }
         if class.is_suspect {
             return self.used == 0;
+        }
+        if self.is_clearing {
+            return false;
         }
         let ahead = if is_short && self.long_used < self.slots { self.look_ahead } else { 0 };
         self.used + class.slots <= self.slots + ahead
