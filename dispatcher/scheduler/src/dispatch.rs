@@ -11,7 +11,7 @@ use crate::route::Candidate;
 use crate::scheduler::{Pending, RunTime, Scheduler, Timer};
 use crate::settings::Mode;
 use std::time::Duration;
-use taskyard_model::{Kind, State, TaskId, Timestamp, Transition};
+use taskyard_model::{Kind, Source, State, TaskId, Timestamp, Transition};
 
 /// A kind whose tasks take less than this on average is short: its tasks share trains, and may be
 /// sent ahead of a free slot. Longer ones would hold up what shares their message.
@@ -122,7 +122,7 @@ impl Scheduler {
         let Some(worker) = self.workers.get_mut(number) else { return };
         let attempt = entry.facts.attempt + 1;
         entry.live = attempt;
-        entry.phase = Phase::Dispatching { worker: number };
+        entry.phase = Phase::Dispatching;
         worker.used += entry.facts.slots;
         if entry.facts.is_suspect {
             worker.exclusive = Some(entry.facts.id.clone());
@@ -151,8 +151,11 @@ impl Scheduler {
         let update =
             HeadUpdate { attempt, due_at: None, rounds: 0, ..HeadUpdate::of(&entry.facts) };
         let id = entry.facts.id.clone();
+        let is_from_backlog = matches!(entry.copy.source, Source::Lane | Source::Parked);
         let mut write = Write::new(&id, transition, expect, State::Dispatched, fields);
         write.payload = Payload::Store(car, update);
+        // While it waited in the backlog a second submission may have named another reply address.
+        write.wants_record = is_from_backlog;
         self.write(write, Pending::Dispatch { car, worker: number, attempt });
     }
 
@@ -174,6 +177,8 @@ impl Scheduler {
         if is_ours {
             if let Some(entry) = self.entries.get_mut(car) {
                 entry.is_kept = true;
+                let (Answer::Applied(before) | Answer::Refused(before)) = answer;
+                entry.facts.follow_reply(before.as_ref());
             }
             if was_new {
                 self.note(Note::Accepted(id.clone()));
@@ -195,7 +200,9 @@ impl Scheduler {
 
     /// Sends an attempt that is on record to its worker, and books it.
     pub(crate) fn send(&mut self, car: CarId, number: usize, attempt: u32) {
-        let Some(facts) = self.entries.get(car).map(|entry| entry.facts.clone()) else { return };
+        let Some(entry) = self.entries.get_mut(car) else { return };
+        entry.phase = Phase::Dispatching;
+        let facts = entry.facts.clone();
         let is_short = self.is_short(&facts.kind);
         self.end_flight(&facts.id, u32::MAX);
         let Some(worker) = self.workers.get_mut(number) else { return };

@@ -15,8 +15,8 @@ pub(crate) enum Phase {
     Waiting { class: ClassId, rank: Rank },
     /// In memory until this instant.
     Holding { until: Timestamp },
-    /// Being given to the worker of this number.
-    Dispatching { worker: usize },
+    /// Being given to a worker.
+    Dispatching,
     /// Being published elsewhere.
     Leaving,
 }
@@ -114,7 +114,10 @@ impl Entries {
         self.of(&entry.facts.id).any(|(other, held)| {
             // Of two equal copies the one delivered first stays.
             let is_first = other < car || !entry.is_kept;
-            let is_as_good = held.live == entry.facts.attempt && is_first;
+            // One that is being handed over is let go of at the confirm, and the copy in question
+            // may be the very one that it was handed over as.
+            let is_staying = !matches!(held.phase, Phase::Dispatching | Phase::Leaving);
+            let is_as_good = held.live == entry.facts.attempt && is_first && is_staying;
             other != car && held.is_kept && (held.live > entry.facts.attempt || is_as_good)
         })
     }

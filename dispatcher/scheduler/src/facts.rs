@@ -1,6 +1,6 @@
 use taskyard_model::{Backoff, Kind, Labels, TaskId, Timestamp};
 
-use crate::event::ReplyTo;
+use crate::event::{Record, ReplyTo};
 
 /// Stands for one delivered copy of a task, or one report: the shell keeps the bytes.
 ///
@@ -51,4 +51,13 @@ pub struct Facts {
     pub bytes: usize,
     /// Where its end is to be told.
     pub reply: Option<ReplyTo>,
+}
+
+impl Facts {
+    /// The record knows the latest reply address; a copy that has been away may carry an older one.
+    pub(crate) fn follow_reply(&mut self, record: Option<&Record>) {
+        if let Some(reply) = record.and_then(|record| record.reply.as_ref()) {
+            self.reply = Some(reply.clone());
+        }
+    }
 }

@@ -78,6 +78,7 @@ impl Scheduler {
             entry.facts.attempt = record.attempt;
             entry.facts.failures = record.failures;
             entry.facts.losses = record.losses;
+            entry.facts.follow_reply(Some(record));
         }
     }
 
@@ -156,7 +157,14 @@ impl Scheduler {
 
     pub(crate) fn readdressed(&mut self, car: CarId, answer: Answer) {
         match answer {
-            Answer::Applied(_) => self.release(car),
+            Answer::Applied(_) => {
+                // Once more: what was read before the change may have come in after it.
+                let own = self.entries.get(car).map(|e| (e.facts.id.clone(), e.facts.reply.clone()));
+                if let Some((id, Some(reply))) = own {
+                    self.readdress(&id, &reply);
+                }
+                self.release(car);
+            }
             // It ended meanwhile: the second submission is answered at once.
             Answer::Refused(record) => self.judge(car, record),
         }
