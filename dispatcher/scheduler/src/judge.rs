@@ -52,6 +52,7 @@ impl Scheduler {
             (Verdict::Rebuild, _) | (_, None) => self.rebuild(car),
             (Verdict::Adopt, Some(_)) => self.adopt(car),
             (Verdict::Keep, Some(record)) => {
+                self.note_reply(car, &record);
                 self.follow(car, &record);
                 self.keep_copy(car);
             }
@@ -80,6 +81,19 @@ impl Scheduler {
             entry.facts.losses = record.losses;
             entry.facts.follow_reply(Some(record));
         }
+    }
+
+    /// A submission that comes again may be the second one of its task, whose reply address nobody
+    /// has recorded yet: it died with whoever was about to.
+    fn note_reply(&mut self, car: CarId, record: &Record) {
+        let Some(entry) = self.entries.get(car) else { return };
+        let is_submission = entry.copy.source == Source::Submit && record.reply.is_none();
+        let Some(reply) = entry.facts.reply.clone().filter(|_| is_submission) else { return };
+        let id = entry.facts.id.clone();
+        self.readdress(&id, &reply);
+        let fields = vec![Field::Reply(Some(reply))];
+        let write = Write::new(&id, Transition::Readdress, Expect::Any, State::Queued, fields);
+        self.write(write, Pending::Last(None));
     }
 
     fn forget_due(&mut self, car: CarId) {

@@ -125,7 +125,7 @@ impl Scheduler {
     /// Reads the backlog while there is room: the highest lane that may hold something.
     pub(crate) fn refill(&mut self) {
         let (tasks, bytes) = (self.classes.waiting(), self.classes.waiting_bytes());
-        let three_quarters = |n: usize| n / 4 * 3;
+        let three_quarters = |n: usize| n - n / 4;
         let has_room = tasks < three_quarters(self.settings.window_tasks)
             && bytes < three_quarters(self.settings.window_bytes);
         let is_full = tasks >= self.settings.window_tasks || bytes >= self.settings.window_bytes;
