@@ -47,6 +47,9 @@ impl Redis {
             "everysec",
             "--maxmemory-policy",
             "noeviction",
+            // Results up to 1 KiB stay in the compact form of their hash: 0.9 KB instead of 1.5 KB a task.
+            "--hash-max-listpack-value",
+            "1024",
             "--daemonize",
             "no",
         ]);
