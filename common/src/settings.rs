@@ -29,6 +29,7 @@ pub enum SettingsError {
 pub struct CommonFlags {
     /// Where RabbitMQ is; several hosts separated by commas; amqps:// for TLS
     /// [default: amqp://guest:guest@127.0.0.1:5672/%2f]
+    #[allow(rustdoc::broken_intra_doc_links, reason = "an address in a help text, not a link")]
     #[arg(long, env = "TASKYARD_AMQP_URL", value_name = "URL", hide_env_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub amqp_url: Option<String>,

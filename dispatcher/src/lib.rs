@@ -2,7 +2,7 @@
 //! Redis.
 //!
 //! The decisions are `taskyard-scheduler`'s; here is what carries them out. One task owns a pool's
-//! scheduler ([`pool`]); around it are tasks that own one thing each: a consumer, the publishing
+//! scheduler (`pool`); around it are tasks that own one thing each: a consumer, the publishing
 //! channel, the store's pipeline.
 
 mod settings;

@@ -24,3 +24,8 @@ pub use programs::ours;
 pub use servers::{Place, RabbitMq, Redis, Servers, ServersBuilder};
 pub use wait::{EVENTUALLY, wait_until};
 pub use yard::{Program, Ran, Submission, TaskHash, Worker, Yard, YardBuilder};
+
+/// The README's snippets compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}

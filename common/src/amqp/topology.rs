@@ -225,3 +225,6 @@ async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Resu
         channel.queue_bind(queue.into(), exchange.into(), key.into(), options, Headers::default());
     within(&format!("binding of {queue} to {exchange}"), bind).await
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! Names in the documents: links, paths, flags, tests, libraries, headers, fields, metrics.
+
+use crate::{DOCUMENTS, quoted, read, root};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use taskyard_common::store::FIELDS;
+use taskyard_model::{ErrorKind, State};
+use taskyard_tests::ours;
+
+/// A heading as an address, as GitHub makes them.
+fn anchor(heading: &str) -> String {
+    let is_kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    heading
+        .trim_start_matches('#')
+        .trim()
+        .to_lowercase()
+        .chars()
+        .filter(is_kept)
+        .collect::<String>()
+        .replace(' ', "-")
+}
+
+#[test]
+fn relative_links_lead_somewhere() {
+    for document in DOCUMENTS {
+        let text = read(document);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("http") {
+                continue;
+            }
+            let (path, fragment) = link.split_once('#').unwrap_or((link, ""));
+            let folder = Path::new(document).parent().unwrap();
+            let target = if path.is_empty() { document.into() } else { folder.join(path) };
+            let target = target.to_str().unwrap();
+            assert!(root().join(target).exists(), "{document}: {link} leads nowhere");
+            if !fragment.is_empty() {
+                let headings = read(target);
+                let mut headings =
+                    headings.lines().filter(|line| line.starts_with('#')).map(anchor);
+                assert!(headings.any(|a| a == fragment), "{document}: no heading for {link}");
+            }
+        }
+    }
+}
+
+#[test]
+fn paths_that_are_named_exist() {
+    let folders = ["common/", "dispatcher/", "worker/", "producer/", "tests/", "docs/"];
+    for document in DOCUMENTS {
+        for name in quoted(&read(document)) {
+            if folders.iter().any(|folder| name.starts_with(folder)) && !name.contains(['*', ' ']) {
+                assert!(root().join(&name).exists(), "{document} names {name}");
+            }
+        }
+    }
+}
+
+/// The long flags in a text.
+fn flags(text: &str) -> BTreeSet<String> {
+    let is_flag = |c: char| c.is_ascii_lowercase() || c == '-';
+    let words = text.split(|c: char| !is_flag(c));
+    let begins = |w: &&str| w.starts_with("--") && w.len() > 3 && !w[2..].contains("--");
+    words.filter(begins).map(ToOwned::to_owned).collect()
+}
+
+fn help(program: &str, args: &[&str]) -> String {
+    let output = Command::new(ours(program).unwrap()).args(args).arg("--help").output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn flags_of_the_readme_are_those_of_the_programs() {
+    let servers = flags(&(help("taskyard-dispatcher", &[]) + &help("taskyard-worker", &[])));
+    let readme = flags(&read("README.md"));
+    let of_everybody = ["--help", "--version"].map(ToOwned::to_owned);
+    for flag in servers.iter().filter(|flag| !of_everybody.contains(flag)) {
+        assert!(readme.contains(flag), "the README does not name {flag}");
+    }
+    let client = [&["submit"][..], &["ls"], &["dead", "replay"]].map(|args| help("taskyard", args));
+    let known = &servers | &flags(&client.concat());
+    for document in ["README.md", "ARCHITECTURE.md", "docs/wire.md", "docs/operations.md"] {
+        // Those of cargo.
+        let foreign = ["--release", "--test", "--locked"];
+        let named = flags(&read(document));
+        let mut unknown =
+            named.iter().filter(|f| !known.contains(*f) && !foreign.contains(&f.as_str()));
+        assert_eq!(unknown.next(), None, "{document} names a flag that nobody has");
+    }
+}
+
+#[test]
+fn tests_that_are_named_exist() {
+    let architecture = read("ARCHITECTURE.md");
+    let (_, rest) = architecture.split_once("\n## Guarantees\n").unwrap();
+    let (table, _) = rest.split_once("\n## ").unwrap();
+    let mut sources = String::new();
+    for folder in ["common", "dispatcher", "worker", "producer", "tests"] {
+        gather(&root().join(folder), &mut sources);
+    }
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with('|')).skip(2).collect();
+    assert!(rows.len() > 10);
+    for row in rows {
+        let tests = quoted(row.trim_end_matches('|').rsplit('|').next().unwrap());
+        assert!(!tests.is_empty(), "no test in {row}");
+        for test in tests {
+            assert!(sources.contains(&format!("fn {test}(")), "there is no test {test}");
+        }
+    }
+}
+
+fn gather(folder: &Path, sources: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            gather(&path, sources);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            sources.push_str(&std::fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_library_has_its_reason() {
+    let architecture = read("ARCHITECTURE.md");
+    let (_, manifest) =
+        read("Cargo.toml").split_once("[workspace.dependencies]\n").map(own).unwrap();
+    let (dependencies, _) = manifest.split_once("\n[").unwrap();
+    for line in dependencies.lines().filter(|line| !line.starts_with('#')) {
+        let Some((name, _)) = line.split_once(" = ") else { continue };
+        let is_ours = name.starts_with("taskyard-");
+        assert!(is_ours || architecture.contains(&format!("`{name}`")), "no reason for {name}");
+    }
+}
+
+fn own((a, b): (&str, &str)) -> (String, String) {
+    (a.to_owned(), b.to_owned())
+}
+
+/// The names between quotes that follow `before` in a source.
+fn strings_after(source: &str, before: &str) -> BTreeSet<String> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let quoted = source.split(before).skip(1).filter_map(|rest| rest.split('"').next());
+    let names = quoted.filter(|text| !text.is_empty() && text.chars().all(is_name));
+    names.map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn headers_and_short_names_are_documented() {
+    let wire = read("docs/wire.md");
+    let named: BTreeSet<String> = quoted(&wire).into_iter().collect();
+    let mut names = strings_after(&read("common/src/wire/mod.rs"), "&str = \"");
+    let submission = read("common/src/wire/submission.rs");
+    names.extend(strings_after(&submission, "    \"x-task-").iter().map(|n| format!("x-task-{n}")));
+    for file in ["common/src/wire/head.rs", "common/src/wire/report.rs"] {
+        names.extend(strings_after(&read(file), "rename = \""));
+    }
+    assert!(names.len() > 50, "{names:?}");
+    for name in names {
+        assert!(named.contains(&name), "docs/wire.md does not name {name}");
+    }
+}
+
+#[test]
+fn public_names_are_documented() {
+    let (wire, operations) = (read("docs/wire.md"), read("docs/operations.md"));
+    let exchanges = ["tasks", "heartbeats", "outcomes", "control", "commands", "dead", "rejected"];
+    let mut names: Vec<String> =
+        exchanges.iter().map(|name| format!("`taskyard.{name}`")).collect();
+    names.extend(
+        ["task:<id>", "recent:<state>", "stats:<pool>", "workers", "worker:<id>"]
+            .map(|key| format!("taskyard:{key}`")),
+    );
+    names.extend(FIELDS.iter().map(|field| format!("`{field}`")));
+    names.extend(ErrorKind::ALL.iter().map(|kind| format!("`{kind}`")));
+    for name in names {
+        assert!(wire.contains(&name), "docs/wire.md does not name {name}");
+    }
+    let finals = State::ALL.iter().filter(|state| state.is_final());
+    finals.for_each(|state| assert!(read("README.md").contains(&format!("`{state}`")), "{state}"));
+    let metrics = read("dispatcher/src/metrics.rs");
+    let (_, registered) = metrics.split_once("fn register(").unwrap();
+    let (registered, _) = registered.split_once("\n    }\n").unwrap();
+    let counted = strings_after(registered, "(\"").into_iter().chain(["attempts_vanished".into()]);
+    for metric in counted {
+        assert!(operations.contains(&metric), "docs/operations.md does not name {metric}");
+    }
+}
