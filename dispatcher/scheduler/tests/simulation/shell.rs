@@ -4,7 +4,7 @@ use crate::broker::SessionId;
 use crate::dispatcher::{Dispatcher, Input, Parcel, Sent, couple, worker_queue};
 use crate::message::{Body, Message, Queue};
 use crate::world::{Happening, Owner, Wire, World};
-use taskyard_model::{State, TaskId};
+use taskyard_model::TaskId;
 use taskyard_scheduler::{Event, Outcome};
 
 /// A new leader reads its books so long after it began, and again after each interval.
@@ -237,12 +237,10 @@ impl World {
         }
         let live = self.store.record(&id).filter(|record| record.attempt == attempt);
         let wants_copy = live.is_some_and(|r| !r.state.is_final() || r.owes_dead_letter);
-        let is_out = live.is_some_and(|r| matches!(r.state, State::Dispatched | State::Running));
         match self.store.payload(&id).cloned() {
             Some(copy) if wants_copy => {
                 self.broker.publish(Queue::Again, Message::new(Body::Copies(vec![copy])));
             }
-            None if is_out => {}
             _ => {
                 let event = Event::NothingToReissue { id, attempt };
                 self.tell(session, Input::Event(event));

@@ -44,22 +44,31 @@ impl World {
     }
 
     pub(crate) fn worker_connect(&mut self, number: usize, boot: u64) {
-        if !self.is_there(number, boot) || self.workers[number].session.is_some() {
+        if !self.is_there(number, boot) || self.workers[number].is_consuming {
             return;
         }
-        if !self.broker.is_declared(number) || self.workers[number].is_frozen {
+        if self.workers[number].is_frozen {
             return self.after(500, Happening::WorkerConnect(number, boot));
         }
+        let session = self.workers[number].session.unwrap_or_else(|| self.open_session(number));
+        if !self.broker.is_declared(number) {
+            return self.after(500, Happening::WorkerConnect(number, boot));
+        }
+        let prefetch = usize::try_from(self.workers[number].manners.slots).unwrap() * 2;
+        self.broker.consume(session, Queue::Worker(number), prefetch);
+        self.workers[number].is_consuming = true;
+    }
+
+    fn open_session(&mut self, number: usize) -> SessionId {
         self.next_session += 1;
         let session = self.next_session;
         self.owners.insert(session, Owner::Worker(number));
-        let prefetch = usize::try_from(self.workers[number].manners.slots).unwrap() * 2;
-        self.broker.consume(session, Queue::Worker(number), prefetch);
         self.workers[number].session = Some(session);
         // What was not confirmed is said again.
         let unconfirmed: Vec<u64> = self.workers[number].outbox.keys().copied().collect();
         self.workers[number].acts.extend(unconfirmed.into_iter().map(Act::Say));
         self.act(number);
+        session
     }
 
     pub(crate) fn give(&mut self, number: usize, tag: u64, message: Message) {

@@ -79,6 +79,8 @@ pub(crate) struct Worker {
     pub(crate) is_frozen: bool,
     pub(crate) is_draining: bool,
     pub(crate) session: Option<SessionId>,
+    /// Its queue was there.
+    pub(crate) is_consuming: bool,
     attempts: BTreeMap<Key, Attempt>,
     waiting: VecDeque<Key>,
     used: u32,
@@ -100,6 +102,7 @@ impl Worker {
             is_frozen: false,
             is_draining: false,
             session: None,
+            is_consuming: false,
             attempts: BTreeMap::new(),
             waiting: VecDeque::new(),
             used: 0,
@@ -135,6 +138,7 @@ impl Worker {
     /// The connection is gone: what had not begun is as good as new.
     pub(crate) fn lost_session(&mut self) {
         self.session = None;
+        self.is_consuming = false;
         self.open.clear();
         self.waiting.clear();
         self.attempts.values_mut().for_each(|attempt| attempt.tags.clear());
