@@ -156,7 +156,8 @@ impl Pool {
 
     /// Payloads that are held are bounded in bytes: intake pauses above, and goes on below half.
     async fn watch_memory(&self, session: &mut Session) -> Result<(), AmqpError> {
-        let (held, most) = (session.cars.bytes(), self.settings.window_bytes);
+        let held = session.cars.bytes() + session.gate.bytes();
+        let most = self.settings.window_bytes;
         match session.submit.is_some() {
             true if held > most.saturating_mul(2) => {
                 warn!(held, "payloads held exceed the window: intake pauses");

@@ -12,6 +12,7 @@ mod pool;
 mod session;
 
 mod cars;
+mod gate;
 mod intake;
 
 mod carry;

@@ -116,12 +116,16 @@ impl Pool {
         let mut looked = Instant::now();
         let end = loop {
             let wait = self.pause(&session);
+            let is_pressing = session.gate.is_pressing(session.under_way);
             tokio::select! {
-                _ = received.recv_many(&mut batch, TURN_MAX) => {}
-                () = tokio::time::sleep(wait) => {}
+                // In this order: what ends the session is seen however much there is to do.
+                biased;
                 () = session.consuming.lost() => break End::Failed("the connection was lost"),
                 () = session.publishing.lost() => break End::Failed("the publishing connection was lost"),
                 () = shutdown.drain.cancelled() => break End::Shutdown,
+                _ = received.recv_many(&mut batch, TURN_MAX) => {}
+                () = std::future::ready(()), if is_pressing => {}
+                () = tokio::time::sleep(wait) => {}
             }
             self.metrics.turn(batch.len());
             let now = taskyard_common::now();
@@ -135,6 +139,7 @@ impl Pool {
             if let Some(why) = failure {
                 break End::Failed(why);
             }
+            self.admit(&mut session, &mut events);
             for event in events.drain(..) {
                 self.scheduler.handle(now, event, &mut effects);
             }
@@ -177,6 +182,7 @@ impl Pool {
         events: &mut Vec<Event>,
     ) -> Result<Option<&'static str>, AmqpError> {
         match input {
+            Input::Delivered(From::Submit, delivery) => session.gate.delivered(delivery, now),
             Input::Delivered(from, delivery) => {
                 self.delivered(session, from, *delivery, now, events)
             }
@@ -190,6 +196,7 @@ impl Pool {
             }
             Input::Command(delivery) => self.command(session, *delivery, events),
             Input::Stored(answers) => {
+                session.under_way = session.under_way.saturating_sub(answers.len());
                 for (op, answer, is_repeated) in answers {
                     if let Some(answer) = crate::change::answer(answer) {
                         events.push(Event::Wrote { op, answer, is_repeated });
@@ -208,6 +215,16 @@ impl Pool {
             Input::Failed(why) => return Ok(Some(why)),
         }
         Ok(None)
+    }
+
+    /// Takes in as many submissions as this turn has room for.
+    fn admit(&mut self, session: &mut Session, events: &mut Vec<Event>) {
+        session.gate.open();
+        while let Some((at, delivery)) = session.gate.next(session.under_way) {
+            let known = events.len();
+            self.delivered(session, From::Submit, *delivery, at, events);
+            session.gate.admitted(events.len() - known);
+        }
     }
 
     fn delivered(

@@ -3,6 +3,7 @@
 use crate::cars::{Cars, Track};
 use crate::commands::Desk;
 use crate::consumers::consume;
+use crate::gate::Gate;
 use crate::outbox::Outbox;
 use crate::pool::{Input, Pool};
 use crate::post::{self, Parcel};
@@ -42,6 +43,9 @@ pub(crate) struct Session {
     pub(crate) leader_channel: Channel,
     pub(crate) role: Role,
     pub(crate) cars: Cars,
+    pub(crate) gate: Gate,
+    /// Ops that Redis has not answered.
+    pub(crate) under_way: usize,
     pub(crate) outbox: Outbox,
     pub(crate) writes: Vec<Asked>,
     pub(crate) desk: Desk,
@@ -110,6 +114,8 @@ impl Pool {
             leader_channel,
             role: Role::standby(),
             cars: Cars::default(),
+            gate: Gate::default(),
+            under_way: 0,
             outbox: Outbox::default(),
             writes: Vec::new(),
             desk,
@@ -129,6 +135,7 @@ impl Session {
     pub(crate) fn flush(&mut self) {
         // A closed channel means that the session is over: an input says so.
         if !self.writes.is_empty() {
+            self.under_way += self.writes.len();
             let _ = self.asked.send(std::mem::take(&mut self.writes));
         }
         for parcel in self.outbox.take() {
