@@ -65,10 +65,15 @@ fn example_of_a_configuration_is_understood() {
     let [example] = &blocks(&read("docs/operations.md"), "toml")[..] else {
         panic!("one configuration file in docs/operations.md")
     };
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), example).unwrap();
-    let mut command = Command::new(ours("taskyard-dispatcher").unwrap());
-    let output = command.arg("--print-config").arg("--config").arg(file.path()).output().unwrap();
+    let file = tempfile::NamedTempFile::new().expect("it is there");
+    std::fs::write(file.path(), example).expect("it is there");
+    let mut command = Command::new(ours("taskyard-dispatcher").expect("it is there"));
+    let output = command
+        .arg("--print-config")
+        .arg("--config")
+        .arg(file.path())
+        .output()
+        .expect("it is there");
     let (stdout, stderr) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stderr}");

@@ -17,7 +17,7 @@ fn generated_parts_are_as_the_code_makes_them() {
     for (path, fresh) in [("ARCHITECTURE.md", fresh), ("docs/transitions.md", transitions())] {
         let is_stale = std::fs::read_to_string(root().join(path)).ok().as_ref() != Some(&fresh);
         if is_stale && std::env::var_os("TASKYARD_WRITE_DOCS").is_some() {
-            std::fs::write(root().join(path), &fresh).unwrap();
+            std::fs::write(root().join(path), &fresh).expect("it is there");
         } else {
             assert!(
                 !is_stale,
@@ -52,7 +52,8 @@ fn transitions() -> String {
             .map(|t| format!("{t:?} -> {}", list(t.to().iter().map(|s| format!("`{s}`")))))
             .collect();
         let last = if state.is_final() { "final" } else { "" };
-        writeln!(text, "| `{state}` | {last} | {} |", ways.join("; ")).unwrap();
+        writeln!(text, "| `{state}` | {last} | {} |", ways.join("; "))
+            .expect("a text takes everything");
     }
     text.push_str(
         "\n## Transitions\n\nThe only changes of a task's record there are. *none*: there is no record, \
@@ -68,7 +69,7 @@ fn transitions() -> String {
             [] => "as it was".to_owned(),
             to => list(to.iter().map(|state| format!("`{state}`"))),
         };
-        writeln!(text, "| {t:?} | {} | {to} |", list(from)).unwrap();
+        writeln!(text, "| {t:?} | {} | {to} |", list(from)).expect("a text takes everything");
     }
     text
 }
@@ -87,7 +88,9 @@ fn copies() -> String {
         ("newer (k > a)", Source::Again, false, 3),
     ];
     let mut text = String::from("| state |");
-    columns.iter().for_each(|(name, ..)| write!(text, " {name} |").unwrap());
+    columns
+        .iter()
+        .for_each(|(name, ..)| write!(text, " {name} |").expect("a text takes everything"));
     text.push_str("\n| --- | --- | --- | --- | --- | --- |\n");
     let mut rows: BTreeMap<Vec<String>, Vec<State>> = BTreeMap::new();
     let mut order = Vec::new();
@@ -105,7 +108,7 @@ fn copies() -> String {
     }
     for cells in order {
         let states = list(rows[&cells].iter().map(|state| format!("`{state}`")));
-        writeln!(text, "| {states} | {} |", cells.join(" | ")).unwrap();
+        writeln!(text, "| {states} | {} |", cells.join(" | ")).expect("a text takes everything");
     }
     text
 }
@@ -116,7 +119,7 @@ fn cell(copy: CopyFacts, live: Live) -> String {
     let mut text = format!("{plain:?}");
     let mut unless = |verdict: Verdict, when: &str| {
         if verdict != plain {
-            write!(text, "; {when}: {verdict:?}").unwrap();
+            write!(text, "; {when}: {verdict:?}").expect("a text takes everything");
         }
     };
     unless(ask(Books { holds_another: true, ..Books::default() }), "another is held");
@@ -130,8 +133,8 @@ fn cell(copy: CopyFacts, live: Live) -> String {
 /// Every queue and what it is declared with.
 fn queues() -> String {
     let names = Names::new("taskyard");
-    let pool = PoolName::new("POOL").unwrap();
-    let worker = WorkerId::new("ID").unwrap();
+    let pool = PoolName::new("POOL").expect("it follows the rule");
+    let worker = WorkerId::new("ID").expect("it follows the rule");
     let to_outcomes = |is_worker| QueueKind::ToOutcomes { pool: &pool, is_worker };
     let all = [
         (names.submit(&pool), to_outcomes(false), "submissions"),
@@ -162,7 +165,7 @@ fn queues() -> String {
         let shared = ["x-queue-type", "x-delivery-limit"];
         let own = (&table).into_iter().filter(|(name, _)| !shared.contains(&name.as_str()));
         let own = own.map(|(name, value)| format!("`{name}` = {}", show(value)));
-        writeln!(text, "| `{name}` | {holds} | {} |", list(own)).unwrap();
+        writeln!(text, "| `{name}` | {holds} | {} |", list(own)).expect("a text takes everything");
     }
     text
 }

@@ -30,9 +30,9 @@ fn relative_links_lead_somewhere() {
                 continue;
             }
             let (path, fragment) = link.split_once('#').unwrap_or((link, ""));
-            let folder = Path::new(document).parent().unwrap();
+            let folder = Path::new(document).parent().expect("it is there");
             let target = if path.is_empty() { document.into() } else { folder.join(path) };
-            let target = target.to_str().unwrap();
+            let target = target.to_str().expect("it is there");
             assert!(root().join(target).exists(), "{document}: {link} leads nowhere");
             if !fragment.is_empty() {
                 let headings = read(target);
@@ -65,8 +65,9 @@ fn flags(text: &str) -> BTreeSet<String> {
 }
 
 fn help(program: &str, args: &[&str]) -> String {
-    let output = Command::new(ours(program).unwrap()).args(args).arg("--help").output().unwrap();
-    String::from_utf8(output.stdout).unwrap()
+    let mut command = Command::new(ours(program).expect("the programs are built"));
+    let output = command.args(args).arg("--help").output().expect("it can be run");
+    String::from_utf8(output.stdout).expect("help is text")
 }
 
 #[test]
@@ -92,8 +93,8 @@ fn flags_of_the_readme_are_those_of_the_programs() {
 #[test]
 fn tests_that_are_named_exist() {
     let architecture = read("ARCHITECTURE.md");
-    let (_, rest) = architecture.split_once("\n## Guarantees\n").unwrap();
-    let (table, _) = rest.split_once("\n## ").unwrap();
+    let (_, rest) = architecture.split_once("\n## Guarantees\n").expect("it is there");
+    let (table, _) = rest.split_once("\n## ").expect("it is there");
     let mut sources = String::new();
     for folder in ["common", "dispatcher", "worker", "producer", "tests"] {
         gather(&root().join(folder), &mut sources);
@@ -101,7 +102,7 @@ fn tests_that_are_named_exist() {
     let rows: Vec<&str> = table.lines().filter(|line| line.starts_with('|')).skip(2).collect();
     assert!(rows.len() > 10);
     for row in rows {
-        let tests = quoted(row.trim_end_matches('|').rsplit('|').next().unwrap());
+        let tests = quoted(row.trim_end_matches('|').rsplit('|').next().expect("it is there"));
         assert!(!tests.is_empty(), "no test in {row}");
         for test in tests {
             assert!(sources.contains(&format!("fn {test}(")), "there is no test {test}");
@@ -110,12 +111,12 @@ fn tests_that_are_named_exist() {
 }
 
 fn gather(folder: &Path, sources: &mut String) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in std::fs::read_dir(folder).expect("it is there") {
+        let path = entry.expect("it is there").path();
         if path.is_dir() {
             gather(&path, sources);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            sources.push_str(&std::fs::read_to_string(&path).unwrap());
+            sources.push_str(&std::fs::read_to_string(&path).expect("it is there"));
         }
     }
 }
@@ -124,8 +125,8 @@ fn gather(folder: &Path, sources: &mut String) {
 fn every_library_has_its_reason() {
     let architecture = read("ARCHITECTURE.md");
     let (_, manifest) =
-        read("Cargo.toml").split_once("[workspace.dependencies]\n").map(own).unwrap();
-    let (dependencies, _) = manifest.split_once("\n[").unwrap();
+        read("Cargo.toml").split_once("[workspace.dependencies]\n").map(own).expect("it is there");
+    let (dependencies, _) = manifest.split_once("\n[").expect("it is there");
     for line in dependencies.lines().filter(|line| !line.starts_with('#')) {
         let Some((name, _)) = line.split_once(" = ") else { continue };
         let is_ours = name.starts_with("taskyard-");
@@ -179,8 +180,8 @@ fn public_names_are_documented() {
     let finals = State::ALL.iter().filter(|state| state.is_final());
     finals.for_each(|state| assert!(read("README.md").contains(&format!("`{state}`")), "{state}"));
     let metrics = read("dispatcher/src/metrics.rs");
-    let (_, registered) = metrics.split_once("fn register(").unwrap();
-    let (registered, _) = registered.split_once("\n    }\n").unwrap();
+    let (_, registered) = metrics.split_once("fn register(").expect("it is there");
+    let (registered, _) = registered.split_once("\n    }\n").expect("it is there");
     let counted = strings_after(registered, "(\"").into_iter().chain(["attempts_vanished".into()]);
     for metric in counted {
         assert!(operations.contains(&metric), "docs/operations.md does not name {metric}");
