@@ -228,7 +228,8 @@ impl Scheduler {
         self.now > started_at + Duration::from_millis(timeout_ms) + TIMEOUT_GRACE
     }
 
-    /// Neither listed nor on its way nor coming round.
+    /// Neither listed nor on its way nor coming round. What timed out was issued again then: its copy
+    /// here says nothing about the worker.
     fn is_nowhere(&self, id: &TaskId, flight: &Flight) -> bool {
         let Some(worker) = self.workers.get(flight.worker) else { return true };
         let is_silent = worker.silent_for(self.now) >= self.settings.lost_after;
@@ -237,8 +238,7 @@ impl Scheduler {
             && (flight.absent >= 2 || is_silent)
             && self.now.since(flight.dispatched_at) > self.settings.lie * 2
             && !was_issued
-            && (!flight.has_copy || flight.is_timed_out)
-            && self.entries.of(id).next().is_none()
+            && (flight.is_timed_out || !flight.has_copy && self.entries.of(id).next().is_none())
     }
 
     /// Whatever workers reported before the marker was published has been read by now.
