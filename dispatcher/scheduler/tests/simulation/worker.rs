@@ -135,6 +135,13 @@ impl Worker {
         }
     }
 
+    /// What it has, for people.
+    pub(crate) fn has(&self) -> String {
+        let attempt = |(key, a): (&Key, &Attempt)| format!("{key:?} {:?}", a.phase);
+        let attempts: Vec<_> = self.attempts.iter().map(attempt).collect();
+        format!("{} {attempts:?} session {:?} says {:?}", self.id, self.session, self.outbox)
+    }
+
     /// The connection is gone: what had not begun is as good as new.
     pub(crate) fn lost_session(&mut self) {
         self.session = None;

@@ -293,8 +293,10 @@ impl World {
         };
         late.then(|| {
             Err(format!(
-                "not everything ended: {gauges:?}\nunfinished: {}\nleft over: {leftovers:#?}",
-                states()
+                "not everything ended: {gauges:?}\nunfinished: {}\nleft over: {leftovers:#?}\n\
+                 workers have: {:?}",
+                states(),
+                self.workers.iter().map(Worker::has).collect::<Vec<_>>()
             ))
         })
     }
