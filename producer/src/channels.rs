@@ -17,7 +17,7 @@ pub(crate) struct Channels {
 /// A publishing channel and the connection that it hangs on.
 pub(crate) struct Channel {
     pub(crate) publisher: Publisher,
-    connection: Connection,
+    pub(crate) connection: Connection,
 }
 
 impl Channel {
@@ -37,7 +37,7 @@ impl Channels {
     }
 
     /// The connection; a new one if there is none or the last one is lost.
-    pub(crate) async fn connection(&self) -> Result<Connection, AmqpError> {
+    async fn connection(&self) -> Result<Connection, AmqpError> {
         let mut slot = self.connection.lock().await;
         if let Some(connection) = slot.as_ref().filter(|connection| connection.is_open()) {
             return Ok(connection.clone());
@@ -45,6 +45,11 @@ impl Channels {
         let connection = Connection::open(&self.amqp, &self.name, HEARTBEAT_S).await?;
         *slot = Some(connection.clone());
         Ok(connection)
+    }
+
+    /// A connection that has nothing to do with the others, for a look at the broker.
+    pub(crate) async fn separate_connection(&self) -> Result<Connection, AmqpError> {
+        Connection::open(&self.amqp, &format!("{} (probe)", self.name), HEARTBEAT_S).await
     }
 
     /// Whether RabbitMQ has blocked the connection (memory or disk alarm).

@@ -1,7 +1,6 @@
 use crate::SubmitError;
-use crate::channels::Channels;
+use crate::channels::Channel;
 use crate::post::{Post, Undelivered};
-use deadpool::managed::Object;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use taskyard_common::amqp::Message;
@@ -23,7 +22,7 @@ pub struct Settled {
 /// Messages under way, handed over in order on one channel, each seen through by a task of its own.
 pub(crate) struct Flow {
     post: Post,
-    channel: Option<Object<Channels>>,
+    channel: Option<Channel>,
     window: usize,
     bytes: usize,
     under_way: JoinSet<Parcel>,
@@ -103,10 +102,10 @@ impl Flow {
     }
 
     /// The channel of this flow; a new one if it broke. `None` if there is none to be had now.
-    async fn channel(&mut self) -> Option<&Object<Channels>> {
+    async fn channel(&mut self) -> Option<&Channel> {
         if self.channel.as_ref().is_none_or(|channel| !channel.is_open()) {
             self.channel = None;
-            let channel = tokio::time::timeout(self.post.patience, self.post.channel()).await;
+            let channel = tokio::time::timeout(self.post.patience, self.post.own_channel()).await;
             self.channel = channel.ok().and_then(Result::ok);
         }
         self.channel.as_ref()

@@ -1,11 +1,12 @@
 use crate::Settings;
 use crate::channels::{Channel, Channels};
 use deadpool::Runtime;
-use deadpool::managed::{Object, Pool, PoolError};
+use deadpool::managed::{Manager, Object, Pool, PoolError};
 use std::sync::Arc;
 use std::time::Duration;
 use taskyard_common::amqp::{AmqpError, Message, Publication, jittered_wait, private_queue};
 use taskyard_common::names::Names;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
@@ -17,9 +18,21 @@ const CLOSURES_MAX: u32 = 3;
 #[derive(Clone)]
 pub(crate) struct Post {
     pool: Pool<Channels>,
+    probe: Arc<Mutex<Option<Probe>>>,
     pub(crate) names: Arc<Names>,
     pub(crate) patience: Duration,
 }
+
+/// Whether the exchange was there a moment ago: asked once for all who wonder.
+#[derive(Clone, Copy)]
+struct Probe {
+    at: Instant,
+    is_missing: bool,
+}
+
+/// How long a look at the exchange holds. Many messages fail together, and each look is a
+/// connection.
+const PROBE_HOLDS: Duration = Duration::from_secs(1);
 
 /// What is known of a message that was not confirmed.
 #[derive(Debug)]
@@ -58,7 +71,7 @@ impl Post {
             .build()
             .expect("no timeout is set that would need more than a runtime");
         let names = Arc::new(Names::new(&settings.namespace));
-        Self { pool, names, patience: settings.patience }
+        Self { pool, probe: Arc::default(), names, patience: settings.patience }
     }
 
     /// Connects, to learn early that the settings are wrong.
@@ -80,9 +93,14 @@ impl Post {
         })
     }
 
+    /// A channel for a flow that keeps it long, so it does not come out of the pool.
+    pub(crate) async fn own_channel(&self) -> Result<Channel, AmqpError> {
+        self.pool.manager().create().await
+    }
+
     /// Publishes until it is confirmed, or the time is over, or trying again cannot help.
     pub(crate) async fn deliver(&self, message: &Message) -> Result<(), Undelivered> {
-        let mut tries = Tries::until(Instant::now() + self.patience);
+        let mut tries = Tries::new(self.patience);
         self.go_on(message, &mut tries).await
     }
 
@@ -93,8 +111,9 @@ impl Post {
         channel: &Channel,
         message: Message,
     ) -> impl Future<Output = Result<(), Undelivered>> + Send + use<> {
-        let mut tries = Tries::until(Instant::now() + self.patience);
+        let mut tries = Tries::new(self.patience);
         let sent = timeout_at(tries.deadline, channel.publisher.send(message.clone())).await;
+        let connection = channel.connection.clone();
         let post = self.clone();
         async move {
             let first = async move {
@@ -104,7 +123,7 @@ impl Post {
                 }
             };
             let first = timeout_at(tries.deadline, first).await.unwrap_or(Publication::Unknown);
-            match post.judge(&mut tries, first).await {
+            match post.judge(&mut tries, first, connection.is_open()).await {
                 Some(end) => end,
                 None => post.go_on(&message, &mut tries).await,
             }
@@ -117,9 +136,11 @@ impl Post {
                 Err(_) => Some(Err(tries.give_up())),
                 Ok(Err(error)) => tries.unreachable(error),
                 Ok(Ok(channel)) => {
+                    let connection = channel.connection.clone();
                     let publication = publish(channel, message.clone());
                     let publication = timeout_at(tries.deadline, publication).await;
-                    self.judge(tries, publication.unwrap_or(Publication::Unknown)).await
+                    let publication = publication.unwrap_or(Publication::Unknown);
+                    self.judge(tries, publication, connection.is_open()).await
                 }
             };
             match end {
@@ -129,11 +150,13 @@ impl Post {
         }
     }
 
-    /// What follows from what became of a publish; `None`: try again.
+    /// What follows from what became of a publish, and from whether its connection still stands;
+    /// `None`: try again.
     async fn judge(
         &self,
         tries: &mut Tries,
         publication: Publication,
+        stands: bool,
     ) -> Option<Result<(), Undelivered>> {
         tries.count += 1;
         match publication {
@@ -146,7 +169,10 @@ impl Post {
             Publication::Refused => tries.last = Undelivered::Refused,
             Publication::Unknown => {
                 debug!(tries = tries.count, "nobody knows what became of a message");
-                if Instant::now() < tries.deadline && self.is_message_at_fault(tries).await {
+                if stands
+                    && Instant::now() < tries.deadline
+                    && self.is_message_at_fault(tries).await
+                {
                     return Some(Err(tries.give_up()));
                 }
                 tries.may_be_stored = true;
@@ -159,19 +185,12 @@ impl Post {
     /// Whether the channel broke because of the message itself, which no repetition mends; then the
     /// reason is the last one of `tries`.
     async fn is_message_at_fault(&self, tries: &mut Tries) -> bool {
-        let probe = async {
-            let channel = self.pool.manager().connection().await?.channel().await?;
-            // Declared by the dispatcher together with the exchange for tasks, and anybody may
-            // listen to it for a moment.
-            private_queue(&channel, Some((&self.names.commands(), ""))).await
-        };
-        match timeout_at(tries.deadline, probe).await {
-            Ok(Err(AmqpError::NotFound(_))) => {
+        match timeout_at(tries.deadline, self.is_exchange_missing()).await {
+            Ok(Ok(true)) => {
                 tries.last = Undelivered::NotReady { exchange: self.names.tasks() };
                 true
             }
-            // The connection stands; whether the exchange exists may be none of our business.
-            Ok(Ok(_) | Err(AmqpError::Denied { .. })) => {
+            Ok(Ok(false)) => {
                 tries.closures += 1;
                 tries.may_be_stored = true;
                 tries.last = Undelivered::Unknown { why: WHY_CLOSED };
@@ -179,6 +198,29 @@ impl Post {
             }
             Ok(Err(_)) | Err(_) => false,
         }
+    }
+
+    /// Whether the dispatcher's exchanges do not exist. Those for tasks and for commands are declared
+    /// together, and anybody may listen to the latter for a moment; whoever may not learns nothing.
+    async fn is_exchange_missing(&self) -> Result<bool, AmqpError> {
+        let mut probe = self.probe.lock().await;
+        if let Some(probe) = probe.filter(|probe| probe.at.elapsed() < PROBE_HOLDS) {
+            return Ok(probe.is_missing);
+        }
+        let connection = self.pool.manager().separate_connection().await?;
+        let bound = async {
+            let channel = connection.channel().await?;
+            private_queue(&channel, Some((&self.names.commands(), ""))).await
+        };
+        let bound = bound.await;
+        connection.close().await;
+        let is_missing = match bound {
+            Err(AmqpError::NotFound(_)) => true,
+            Ok(_) | Err(AmqpError::Denied { .. }) => false,
+            Err(error) => return Err(error),
+        };
+        *probe = Some(Probe { at: Instant::now(), is_missing });
+        Ok(is_missing)
     }
 
     async fn why_unknown(&self) -> &'static str {
@@ -197,8 +239,10 @@ async fn publish(channel: Object<Channels>, message: Message) -> Publication {
 }
 
 impl Tries {
-    fn until(deadline: Instant) -> Self {
-        let last = Undelivered::Unknown { why: WHY_SESSION };
+    fn new(patience: Duration) -> Self {
+        // Holds if there never was a channel to publish on.
+        let last = Undelivered::Unreachable(AmqpError::Timeout(patience));
+        let deadline = Instant::now() + patience;
         Self { deadline, count: 0, closures: 0, may_be_stored: false, last }
     }
 

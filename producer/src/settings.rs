@@ -4,7 +4,7 @@ use taskyard_common::amqp::{AddressError, AmqpSettings};
 use taskyard_common::settings;
 
 /// Publishing channels at once. A channel is held only while a message is handed over, not until
-/// its confirm, and one carries some 20,000 messages a second, so a few serve any program.
+/// its confirm, and one carries some 10,000 messages a second, so a few serve any program.
 const CHANNELS: usize = 4;
 /// How long to try before an outcome is given up as unknown: longer than RabbitMQ needs to elect a
 /// queue's leader or to come back from a restart.
@@ -88,7 +88,8 @@ impl Settings {
         self
     }
 
-    /// Publishing channels at most (default: 4, at least 1).
+    /// Publishing channels in the pool at most (default: 4, at least 1). Streams and bulks have one
+    /// of their own besides.
     #[must_use]
     pub fn channels(mut self, channels: usize) -> Self {
         self.channels = channels.max(1);

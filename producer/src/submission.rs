@@ -1,7 +1,9 @@
 mod error;
+mod header;
 mod write;
 
 pub use error::SubmissionError;
+pub use header::HeaderValue;
 pub(crate) use write::fresh_id;
 
 use bytes::Bytes;
@@ -46,18 +48,6 @@ pub struct Submission {
     pub(crate) properties: Properties,
     pub(crate) headers: Headers,
     problem: Option<SubmissionError>,
-}
-
-/// The value of a header of one's own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum HeaderValue {
-    /// A text.
-    Text(String),
-    /// A whole number.
-    Integer(i64),
-    /// Yes or no.
-    Boolean(bool),
 }
 
 impl Submission {
@@ -313,15 +303,10 @@ impl Submission {
     #[must_use]
     pub fn header(mut self, name: impl Display, value: impl Into<HeaderValue>) -> Self {
         let name = name.to_string();
-        if let Some(why) = header_problem(&name) {
+        if let Some(why) = header::problem(&name) {
             return self.broken(SubmissionError::Header { name, why });
         }
-        let value = match value.into() {
-            HeaderValue::Text(text) => Value::LongString(text.into()),
-            HeaderValue::Integer(n) => Value::LongLongInt(n),
-            HeaderValue::Boolean(b) => Value::Boolean(b),
-        };
-        self.headers.insert(name.as_str().into(), value);
+        self.headers.insert(name.as_str().into(), value.into().into());
         self
     }
 
@@ -398,49 +383,8 @@ impl<T: Into<String>> From<T> for Submission {
     }
 }
 
-impl From<&str> for HeaderValue {
-    fn from(text: &str) -> Self {
-        HeaderValue::Text(text.to_owned())
-    }
-}
-
-impl From<String> for HeaderValue {
-    fn from(text: String) -> Self {
-        HeaderValue::Text(text)
-    }
-}
-
-impl From<i64> for HeaderValue {
-    fn from(n: i64) -> Self {
-        HeaderValue::Integer(n)
-    }
-}
-
-impl From<bool> for HeaderValue {
-    fn from(b: bool) -> Self {
-        HeaderValue::Boolean(b)
-    }
-}
-
 fn is_printable(text: &str, bytes_max: usize) -> bool {
     !text.is_empty() && text.len() <= bytes_max && !text.chars().any(char::is_control)
-}
-
-fn header_problem(name: &str) -> Option<&'static str> {
-    let lower = name.to_ascii_lowercase();
-    if !is_printable(name, 255) {
-        return Some("a name has 1 to 255 printable bytes");
-    }
-    if lower.starts_with("x-task-") || lower == "traceparent" {
-        return Some("names of Taskyard's own have a setter each");
-    }
-    if lower.starts_with("x-death") || lower.starts_with("x-first-death-") {
-        return Some("RabbitMQ writes this one itself");
-    }
-    if lower == "cc" || lower == "bcc" {
-        return Some("RabbitMQ would publish a second copy; submit a second task instead");
-    }
-    None
 }
 
 fn ms_of(at: SystemTime) -> u128 {

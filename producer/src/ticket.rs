@@ -9,6 +9,19 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
 /// An accepted task that somebody waits for. Dropping it gives up waiting; the task goes on.
+///
+/// ```no_run
+/// # async fn example(producer: taskyard_producer::Producer) -> Result<(), taskyard_producer::WaitError> {
+/// use std::time::Duration;
+/// use taskyard_producer::Submission;
+///
+/// let mut ticket = producer.submit_awaited(Submission::new("report.monthly")).await?;
+/// println!("accepted as {}", ticket.id());
+/// let outcome = ticket.outcome(Duration::from_secs(600)).await?;
+/// println!("{} after {} attempts", outcome.state, outcome.attempt);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Ticket {
     id: TaskId,
     task: Submission,
