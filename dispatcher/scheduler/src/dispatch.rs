@@ -151,11 +151,13 @@ impl Scheduler {
         let update =
             HeadUpdate { attempt, due_at: None, rounds: 0, ..HeadUpdate::of(&entry.facts) };
         let id = entry.facts.id.clone();
-        let is_from_backlog = matches!(entry.copy.source, Source::Lane | Source::Parked);
+        let was_away =
+            matches!(entry.copy.source, Source::Lane | Source::Parked | Source::Report);
         let mut write = Write::new(&id, transition, expect, State::Dispatched, fields);
         write.payload = Payload::Store(car, update);
-        // While it waited in the backlog a second submission may have named another reply address.
-        write.wants_record = is_from_backlog;
+        // While it was in the backlog or with a worker a second submission may have named another
+        // reply address.
+        write.wants_record = was_away;
         self.write(write, Pending::Dispatch { car, worker: number, attempt });
     }
 
