@@ -128,9 +128,7 @@ impl Scheduler {
             }
         }
         asked.iter().for_each(|id| self.ask_cancel(id));
-        for (id, attempt) in holding {
-            self.book_listed(id, *attempt, number);
-        }
+        self.book_listed_twice(holding, number);
     }
 
     /// A new lead: what was waited for in the last one does not come any more, and what the books
@@ -160,12 +158,29 @@ impl Scheduler {
         }
     }
 
+    /// Given to it by a leader before this one.
     fn book_listed(&mut self, id: &TaskId, attempt: u32, number: usize) {
-        if !self.flights.contains_key(id) && self.entries.of(id).next().is_none() {
-            // Unknown here: given to it by a leader before this one.
+        if !self.is_known(id) {
             let record = Record::in_flight(attempt, None);
             self.book_unknown(id, &record, number);
         }
+    }
+
+    /// A report may overtake the heartbeat that still lists its attempt. So only what two heartbeats in
+    /// a row list and the books do not know is really there (given to it before this process led).
+    fn book_listed_twice(&mut self, holding: &[(TaskId, u32)], number: usize) {
+        let unknown = holding.iter().filter(|(id, _)| !self.is_known(id)).cloned();
+        let unknown: Vec<(TaskId, u32)> = unknown.collect();
+        let Some(worker) = self.workers.get_mut(number) else { return };
+        let mut twice = unknown.clone();
+        twice.retain(|held| worker.unknown.contains(held));
+        worker.unknown.clear();
+        worker.unknown.extend(unknown);
+        twice.iter().for_each(|(id, attempt)| self.book_listed(id, *attempt, number));
+    }
+
+    fn is_known(&self, id: &TaskId) -> bool {
+        self.flights.contains_key(id) || self.entries.of(id).next().is_some()
     }
 
     pub(crate) fn look_at_workers(&mut self) {

@@ -30,6 +30,8 @@ pub(crate) struct Worker {
     pub(crate) flights: IndexSet<TaskId, Hasher>,
     /// What its last heartbeat listed.
     pub(crate) holding: IndexSet<(TaskId, u32), Hasher>,
+    /// Of them, what the books did not know then.
+    pub(crate) unknown: IndexSet<(TaskId, u32), Hasher>,
     /// The life that was told to stop, since the one before it still speaks.
     pub(crate) stopped_boot: Option<Arc<str>>,
     /// It takes nothing new until it is idle, for a suspect task.
@@ -63,6 +65,7 @@ impl Worker {
             long_used: 0,
             flights: IndexSet::with_hasher(hasher),
             holding: IndexSet::with_hasher(hasher),
+            unknown: IndexSet::with_hasher(hasher),
             exclusive: None,
             look_ahead: 0,
             mean_us: None,

@@ -171,6 +171,18 @@ fn a_standby_keeps_no_books_and_a_new_leader_knows_what_workers_hold() {
 }
 
 #[test]
+fn a_heartbeat_that_a_report_has_overtaken_takes_no_slot() {
+    let mut stage = Stage::new(Settings::default());
+    stage.beat("w1", "b1", &[]);
+    // Written while it still had them; what they report has come through before.
+    stage.beat("w1", "b1", &[("t1", 1), ("t2", 1)]);
+    assert_eq!(stage.scheduler.gauges().used, 0);
+    stage.beat("w1", "b1", &[("t2", 1), ("t3", 1)]);
+    let gauges = stage.scheduler.gauges();
+    assert_eq!((gauges.in_flight, gauges.used), (1, 1), "t2 is really there");
+}
+
+#[test]
 fn what_was_not_confirmed_holds_no_slot_in_the_next_session() {
     let mut stage = Stage::new(Settings::default());
     stage.beat("w1", "b1", &[]);
