@@ -174,7 +174,9 @@ impl Pool {
         &self,
         session: &mut Session,
     ) -> Result<(), AmqpError> {
-        let probe = WorkerId::new("dispatcher.probe").expect("it follows the rule for ids");
+        // Each pool has its own: a worker's queue says to which pool it lets go.
+        let probe = WorkerId::new(&format!("dispatcher.probe.{}", self.name))
+            .expect("it follows the rule for ids");
         let channel = session.consuming.channel().await?;
         taskyard_common::amqp::declare_worker_queue(&channel, &self.names, &self.name, &probe)
             .await?;
