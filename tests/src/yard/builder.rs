@@ -36,6 +36,13 @@ impl Program {
         self.config = Some(toml.to_owned());
         self
     }
+
+    fn and(mut self, other: Self) -> Self {
+        self.args.extend(other.args);
+        self.env.extend(other.env);
+        self.config = other.config.or(self.config);
+        self
+    }
 }
 
 /// A worker to start.
@@ -119,6 +126,7 @@ impl Worker {
 pub struct YardBuilder {
     dispatchers: u32,
     dispatcher: Program,
+    more_dispatchers: Vec<Program>,
     workers: Vec<Worker>,
     servers: Option<ServersBuilder>,
     running: Option<Servers>,
@@ -130,6 +138,7 @@ impl Default for YardBuilder {
         Self {
             dispatchers: 1,
             dispatcher: Program::default(),
+            more_dispatchers: Vec::new(),
             workers: Vec::new(),
             servers: None,
             running: None,
@@ -150,6 +159,14 @@ impl YardBuilder {
     #[must_use]
     pub fn each_dispatcher(mut self, describe: impl FnOnce(Program) -> Program) -> Self {
         self.dispatcher = describe(self.dispatcher);
+        self
+    }
+
+    /// One more dispatcher, started like each and with this besides:
+    /// `dispatcher(|d| d.args(["--pool", "mail"]))`.
+    #[must_use]
+    pub fn dispatcher(mut self, describe: impl FnOnce(Program) -> Program) -> Self {
+        self.more_dispatchers.push(describe(Program::default()));
         self
     }
 
@@ -213,10 +230,11 @@ impl YardBuilder {
             if self.over_tls { Access::over_tls(servers, &place)? } else { Access::plain(&place) };
         let folder = Folder::create("yard")?;
         let mut dispatchers = Vec::new();
-        for number in 0..self.dispatchers {
+        let alike = (0..self.dispatchers).map(|_| Program::default());
+        for (number, besides) in alike.chain(self.more_dispatchers).enumerate() {
             let name = format!("dispatcher-{number}");
             let http = format!("127.0.0.1:{}", free_port());
-            let program = self.dispatcher.clone().env("TASKYARD_HTTP", &http);
+            let program = self.dispatcher.clone().and(besides).env("TASKYARD_HTTP", &http);
             let start = Start { binary: "taskyard-dispatcher", name: &name, program: &program };
             let process = start.prepare(&access, &folder)?;
             dispatchers.push(Dispatcher { process, http });

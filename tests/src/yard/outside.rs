@@ -1,12 +1,12 @@
 //! Other people's programs, as a user would call them, and our command line.
 
-use std::{process::Stdio, time::Duration};
+use std::{path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context, ensure};
 use tokio::{process::Command, time::timeout};
 
 use super::Yard;
-use crate::programs;
+use crate::{Process, programs};
 
 /// How long such a program may run.
 const RUN: Duration = Duration::from_secs(120);
@@ -67,6 +67,20 @@ impl Yard {
         command.args(["-c", script]).args(args);
         command.env("AMQP_URL", self.place.amqp_url()).env("REDIS_URL", self.place.redis_url());
         run(command).await
+    }
+
+    /// A Python program with pika at hand that runs on, in the environment of [`Self::python`]; start it
+    /// with [`Process::start`].
+    ///
+    /// # Errors
+    ///
+    /// When no Python with pika is found.
+    pub fn python_process(&self, name: &str, script: &Path) -> anyhow::Result<Process> {
+        let mut command = std::process::Command::new(programs::python()?);
+        command.arg(script);
+        command.env("AMQP_URL", self.place.amqp_url()).env("REDIS_URL", self.place.redis_url());
+        command.env("WORKER_ID", name);
+        Process::new(name, &self.folder.path().join(format!("{name}.log")), command)
     }
 
     /// Our command line, `taskyard`, set up for this yard by environment.
