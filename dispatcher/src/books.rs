@@ -5,11 +5,12 @@ use crate::post::Parcel;
 use crate::session::Session;
 use std::time::Duration;
 use taskyard_common::amqp::{Message, Properties};
-use taskyard_common::store::{Answer, Inflight, Op};
+use taskyard_common::store::{Answer, Inflight, Op, Store};
 use taskyard_common::wire::train;
-use taskyard_model::TaskId;
+use taskyard_model::{PoolName, TaskId};
 use taskyard_scheduler::Event;
-use tracing::{info, warn};
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::{debug, warn};
 
 /// Pause between pages of the scan: it is in nobody's way.
 const PAGE_PAUSE: Duration = Duration::from_millis(20);
@@ -17,6 +18,9 @@ const PAGE_PAUSE: Duration = Duration::from_millis(20);
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// A new leader waits so long before it reads its books: workers' heartbeats come first.
 const BOOKS_AFTER: Duration = Duration::from_secs(5);
+/// The books are compared with the store again after so long: a Redis that went back shows attempts
+/// as in flight that have ended since, and nobody else looks for them.
+const BOOKS_INTERVAL: Duration = Duration::from_secs(300);
 
 impl Pool {
     /// A new leader finds what is in flight by the payloads that are kept for it.
@@ -24,31 +28,9 @@ impl Pool {
         let (store, inputs, pool) = (self.store.clone(), session.inputs.clone(), self.name.clone());
         tokio::spawn(async move {
             tokio::time::sleep(BOOKS_AFTER).await;
-            let mut inflight = Inflight::new(&store);
-            let mut found = 0_usize;
-            loop {
-                match inflight.next_page().await {
-                    Ok(None) => break,
-                    Ok(Some(page)) => {
-                        for (id, record) in page {
-                            let record = record.filter(|r| r.pool.as_ref() == Some(&pool));
-                            let Some(record) = record.map(crate::change::record_of) else {
-                                continue;
-                            };
-                            found += 1;
-                            if inputs
-                                .send(Input::Event(Event::FoundInFlight { id, record }))
-                                .is_err()
-                            {
-                                return;
-                            }
-                        }
-                    }
-                    Err(error) => warn!(%error, "the attempts in flight cannot be read yet"),
-                }
-                tokio::time::sleep(PAGE_PAUSE).await;
+            while read_once(&store, &pool, &inputs).await {
+                tokio::time::sleep(BOOKS_INTERVAL).await;
             }
-            info!(found, "attempts in flight read from Redis");
         });
     }
 
@@ -72,6 +54,11 @@ impl Pool {
             let is_live = record.is_some_and(|r| {
                 r.attempt == attempt && (!r.state.is_final() || r.owed == "dead")
             });
+            if is_live && payload.is_none() {
+                // Too large to be kept: the worker's own copy meets the table when it comes. Until
+                // then the attempt, which the worker does not have, takes none of its slots.
+                warn!(%id, attempt, "no copy is kept; waiting for the worker's");
+            }
             match payload {
                 Some(copy) if is_live => {
                     let properties = Properties::default().with_content_type(train::TASKS.into());
@@ -80,8 +67,6 @@ impl Pool {
                     let _ =
                         parcels.send(Parcel { message, ops: Vec::new(), tells_returned: false });
                 }
-                // Too large to be kept: it waits for the worker's own copy.
-                None if is_live => warn!(%id, attempt, "no copy is kept; waiting for the worker's"),
                 _ => {
                     // A closed channel means that the session is over.
                     let _ = inputs.send(Input::Event(Event::NothingToReissue { id, attempt }));
@@ -89,4 +74,32 @@ impl Pool {
             }
         });
     }
+}
+
+/// Tells the scheduler what the store has in flight; whether anybody still listens.
+async fn read_once(store: &Store, pool: &PoolName, inputs: &UnboundedSender<Input>) -> bool {
+    let mut inflight = Inflight::new(store);
+    let mut found = 0_usize;
+    loop {
+        match inflight.next_page().await {
+            Ok(None) => break,
+            Ok(Some(page)) => {
+                for (id, record) in page {
+                    let record = record.filter(|r| r.pool.as_ref() == Some(pool));
+                    let Some(record) = record.map(crate::change::record_of) else { continue };
+                    found += 1;
+                    if inputs.send(Input::Event(Event::FoundInFlight { id, record })).is_err() {
+                        return false;
+                    }
+                }
+            }
+            Err(error) => warn!(%error, "the attempts in flight cannot be read yet"),
+        }
+        tokio::time::sleep(PAGE_PAUSE).await;
+        if inputs.is_closed() {
+            return false;
+        }
+    }
+    debug!(found, "attempts in flight read from Redis");
+    true
 }
