@@ -102,6 +102,11 @@ impl Scheduler {
         let Some(entry) = self.entries.get_mut(car) else { return };
         entry.live = entry.facts.attempt;
         entry.is_kept = true;
+        // What waits again is with no worker: books that say otherwise would hold a slot for ever,
+        // since nobody looks for an attempt whose copy is here.
+        let (id, attempt) = (entry.facts.id.clone(), entry.live);
+        self.end_flight(&id, attempt);
+        let Some(entry) = self.entries.get_mut(car) else { return };
         if let Some(due_at) = entry.facts.due_at.filter(|&at| at > self.now) {
             return self.later(car, due_at);
         }

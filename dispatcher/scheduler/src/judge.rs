@@ -231,7 +231,11 @@ impl Scheduler {
         let is_running = record.state == State::Running;
         let is_suspect = entry.facts.is_suspect;
         let held_since = entry.held_since;
-        match self.whereabouts(&id, record, is_running, held_since) {
+        let whereabouts = self.whereabouts(&id, record, is_running, held_since);
+        if matches!(whereabouts, Whereabouts::NotThere | Whereabouts::WorkerGone) {
+            self.note_if_vanished(&id, record);
+        }
+        match whereabouts {
             Whereabouts::NotHeardYet => self.at(self.now + LOOK_AGAIN, Timer::JudgeAgain(car)),
             Whereabouts::WithWorker => self.another_round(car, record),
             Whereabouts::WorkerGone if is_running || is_suspect => {
@@ -285,7 +289,11 @@ impl Scheduler {
             return match (worker.last_beat > held_since, is_listed) {
                 (true, true) => Whereabouts::WithWorker,
                 (true, false) => Whereabouts::NotThere,
-                (false, _) if waits_long => Whereabouts::WorkerGone,
+                (false, _) if waits_long => {
+                    // Given to it again, the same death would be charged.
+                    self.suspect(number);
+                    Whereabouts::WorkerGone
+                }
                 (false, _) => Whereabouts::NotHeardYet,
             };
         }

@@ -183,6 +183,14 @@ impl Scheduler {
         self.flights.contains_key(id) || self.entries.of(id).next().is_some()
     }
 
+    /// The worker gets nothing new until it beats.
+    pub(crate) fn suspect(&mut self, number: usize) {
+        let Some(worker) = self.workers.get_mut(number).filter(|w| !w.is_suspect) else { return };
+        worker.is_suspect = true;
+        let id = worker.id.clone();
+        self.note(Note::WorkerSuspect(id));
+    }
+
     pub(crate) fn look_at_workers(&mut self) {
         let (now, settings) = (self.now, &self.settings);
         let mut notes = Vec::new();
@@ -267,8 +275,7 @@ impl Scheduler {
         for id in marked {
             let Some(flight) = self.flights.get_mut(&id) else { continue };
             flight.marker = None;
-            let (attempt, number, is_timed_out) =
-                (flight.attempt, flight.worker, flight.is_timed_out);
+            let (attempt, is_timed_out) = (flight.attempt, flight.is_timed_out);
             let flight = flight.clone();
             if !self.is_nowhere(&id, &flight) {
                 continue;
@@ -279,9 +286,16 @@ impl Scheduler {
                 continue;
             }
             self.reissue(&id);
-            if let Some(worker) = self.workers.get(number).map(|w| w.id.clone()) {
-                self.note(Note::Vanished(id, worker));
-            }
+        }
+    }
+
+    /// What was issued again is back, and nobody has it: it had vanished. Not before: the books may
+    /// have listed what had ended, and then there is nothing to issue.
+    pub(crate) fn note_if_vanished(&mut self, id: &TaskId, record: &Record) {
+        let flight = self.flights.get(id).filter(|f| f.attempt == record.attempt);
+        let is_reissued = flight.is_some_and(|f| f.reissued_at.is_some() && !f.is_timed_out);
+        if let Some(worker) = record.worker.clone().filter(|_| is_reissued) {
+            self.note(Note::Vanished(id.clone(), worker));
         }
     }
 

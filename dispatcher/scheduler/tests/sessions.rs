@@ -321,6 +321,7 @@ fn sent_as_suspect(stage: &mut Stage) -> Option<bool> {
 #[test]
 fn what_lay_untouched_at_a_worker_that_lives_is_no_suspect() {
     let mut stage = come_back();
+    stage.pass(250);
     stage.beat("w1", "b1", &[]);
     assert_eq!(sent_as_suspect(&mut stage), Some(false));
 }
@@ -330,6 +331,20 @@ fn what_came_back_from_a_worker_that_fell_silent_is_a_suspect() {
     let mut stage = come_back();
     stage.beat("w2", "b1", &[]);
     assert_eq!(sent_as_suspect(&mut stage), Some(true));
+}
+
+#[test]
+fn what_came_back_from_a_dead_worker_is_not_given_to_it_again() {
+    let mut stage = come_back();
+    stage.pass(2_250);
+    assert_eq!(stage.scheduler.gauges().workers, 1);
+    for _ in 0..4 {
+        stage.pass(250);
+        answer_looks(&mut stage);
+    }
+    assert_eq!(stage.scheduler.gauges().workers, 0);
+    stage.beat("w1", "b1", &[]);
+    assert_eq!(stage.scheduler.gauges().workers, 1);
 }
 
 #[test]
