@@ -227,6 +227,7 @@ impl Scheduler {
             started_at: None,
             absent: 0,
             marker: None,
+            marked_at: Timestamp::ZERO,
             reissued_at: None,
             timeout_ms: facts.timeout_ms,
             is_timed_out: false,

@@ -44,6 +44,7 @@ pub(crate) struct Flight {
     pub(crate) absent: u32,
     /// Published after its absence was noticed.
     pub(crate) marker: Option<u64>,
+    pub(crate) marked_at: Timestamp,
     pub(crate) reissued_at: Option<Timestamp>,
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) is_timed_out: bool,

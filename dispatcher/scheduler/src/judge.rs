@@ -61,6 +61,7 @@ impl Scheduler {
             (Verdict::CameBack, Some(record)) => self.came_back(car, &record),
             (Verdict::Later, Some(record)) => {
                 self.follow(car, &record);
+                self.end_flight(&id, record.attempt);
                 match record.next_at.filter(|&at| at > self.now) {
                     Some(next_at) => self.later(car, next_at),
                     None => {
@@ -397,6 +398,7 @@ impl Scheduler {
             started_at: (record.state == State::Running).then_some(self.now),
             absent: 0,
             marker: None,
+            marked_at: Timestamp::ZERO,
             reissued_at: None,
             timeout_ms: None,
             is_timed_out: false,

@@ -227,7 +227,10 @@ impl Scheduler {
             if self.is_over_its_limit(flight) {
                 late.push(id.clone());
             }
-            if flight.marker.is_none() && self.is_nowhere(id, flight) {
+            // A marker that another leader has read, or that was purged, does not come.
+            let is_marked = flight.marker.is_some()
+                && self.now.since(flight.marked_at) < REISSUE_INTERVAL;
+            if !is_marked && self.is_nowhere(id, flight) {
                 nowhere.push(id.clone());
             }
         }
@@ -237,6 +240,7 @@ impl Scheduler {
             for id in &nowhere {
                 if let Some(flight) = self.flights.get_mut(id) {
                     flight.marker = Some(self.marker);
+                    flight.marked_at = self.now;
                 }
             }
             self.effect(Effect::Mark(self.marker));
