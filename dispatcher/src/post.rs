@@ -7,11 +7,14 @@ use std::time::Duration;
 use taskyard_common::amqp::{Message, Publication, Publisher};
 use taskyard_scheduler::OpId;
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// Wait before what the broker refused is published again: a queue that elects its leader, or one
 /// that is full.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// A queue that was just declared refuses while it elects its leader: only what goes on for about a
+/// second is worth a warning, once.
+const REFUSALS_WARNED: u32 = 10;
 
 /// Something to publish, and whom it concerns.
 pub(crate) struct Parcel {
@@ -74,8 +77,14 @@ async fn until_taken(
     first: impl Future<Output = Publication>,
 ) -> (Parcel, Publication) {
     let mut publication = first.await;
+    let mut refusals = 0_u32;
     while publication == Publication::Refused {
-        warn!(queue = parcel.message.routing_key, "the broker refuses a message for now");
+        refusals += 1;
+        let queue = &parcel.message.routing_key;
+        match refusals {
+            REFUSALS_WARNED => warn!(queue, "the broker refuses a message for now"),
+            _ => debug!(queue, refusals, "the broker refuses a message for now"),
+        }
         tokio::time::sleep(AGAIN_AFTER).await;
         publication = publisher.publish(parcel.message.clone()).await;
     }
