@@ -48,6 +48,12 @@ impl Names {
         self.name(&format!("submit.{pool}"))
     }
 
+    /// Whether it is some pool's queue of submissions.
+    #[must_use]
+    pub fn is_submit(&self, queue: &str) -> bool {
+        queue.strip_prefix(&self.namespace).is_some_and(|rest| rest.starts_with(".submit."))
+    }
+
     /// Queue of a pool's backlog of one rank, 0 to 9.
     #[must_use]
     pub fn lane(&self, pool: &PoolName, lane: u8) -> String {

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use std::time::Duration;
 use taskyard_common::amqp::{AmqpError, Headers, Message, Properties, Value};
 use taskyard_common::names::{DELAY_BASE_MS, DELAYS};
-use taskyard_common::wire::{Control, Errand, headers, train, write_copy};
+use taskyard_common::wire::{
+    Control, Errand, HEADERS_BYTES_MAX, headers, headers_bytes, kept, train, write_copy,
+};
 use taskyard_model::{TaskId, Timestamp, WorkerId};
 use taskyard_scheduler::{CarId, Effect, HeadUpdate, OpId, Place};
 use tracing::warn;
@@ -141,7 +143,10 @@ impl Pool {
         else {
             return;
         };
-        let mut table = properties.headers().clone().unwrap_or_default();
+        // Not the broker's own: `CC` would carry it, on our permissions, to queues of its sender's choice.
+        let table = properties.headers().as_ref().map(kept).unwrap_or_default();
+        let is_small = headers_bytes(&table) <= HEADERS_BYTES_MAX;
+        let mut table = if is_small { table } else { Headers::default() };
         let text = |text: &str| Value::LongString(text.into());
         table.insert(headers::REASON.into(), text("rejected"));
         table.insert(headers::ERROR.into(), text(reason));

@@ -232,13 +232,18 @@ impl Intake {
     ) {
         let is_train = content_type(delivery) == Some(train::TASKS);
         let read = match is_train {
-            true => train::read::<Head>(&delivery.body).map_err(|error| error.to_string()),
+            true => train::read::<Head>(&delivery.body)
+                .map_err(|error| error.to_string())
+                .and_then(|cars| cars.iter().try_for_each(|(head, _)| head.check()).map(|()| cars)),
             false => read_copy(&delivery.properties)
                 .map(|head| vec![(head, delivery.body.clone())])
                 .map_err(|error| error.to_string()),
         };
         let tasks = match read {
-            Ok(tasks) => tasks,
+            Ok(mut tasks) => {
+                tasks.iter_mut().for_each(|(head, _)| self.without_own_queue(&mut head.reply_to));
+                tasks
+            }
             Err(error) => return self.not_understood(ticket, delivery, &error, cars, events),
         };
         let loads =
@@ -273,7 +278,12 @@ impl Intake {
             return self.copies(ticket, &delivery, source, None, cars, events);
         }
         match read_reports(&delivery.properties, &delivery.body) {
-            Ok(reports) => {
+            Ok(mut reports) => {
+                for report in &mut reports {
+                    self.without_own_queue(&mut report.reply_to);
+                    let head = report.task.as_mut();
+                    head.into_iter().for_each(|head| self.without_own_queue(&mut head.reply_to));
+                }
                 let loads = reports.into_iter().map(Load::Report).collect();
                 for car in cars.delivered(ticket, loads) {
                     if let Some(Load::Report(report)) = cars.get(car).map(|car| &car.load) {
@@ -282,6 +292,13 @@ impl Intake {
                 }
             }
             Err(error) => self.not_understood(ticket, &delivery, &error.to_string(), cars, events),
+        }
+    }
+
+    /// No reply goes to a queue of the namespace, whoever names it.
+    fn without_own_queue(&self, reply_to: &mut Option<String>) {
+        if reply_to.as_deref().is_some_and(|queue| self.names.owns(queue)) {
+            *reply_to = None;
         }
     }
 
@@ -310,9 +327,12 @@ impl Intake {
     }
 }
 
-/// Whether a message only shows how far its queue has been read, and which.
-pub(crate) fn marker(delivery: &Delivery) -> Option<String> {
-    let is_marker = content_type(delivery) == Some(train::MARKER);
+/// Whether a message only shows how far its queue has been read, and which. A submission never does,
+/// whatever it says of itself.
+pub(crate) fn marker(from: From, delivery: &Delivery, names: &Names) -> Option<String> {
+    let was_submitted = from == From::Submit
+        || death(&delivery.properties).is_some_and(|death| names.is_submit(&death.queue));
+    let is_marker = content_type(delivery) == Some(train::MARKER) && !was_submitted;
     is_marker.then(|| delivery.properties.message_id().as_ref().map(ToString::to_string)).flatten()
 }
 

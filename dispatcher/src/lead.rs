@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// Messages of the backlog under way at once; each may carry 64 tasks.
-const BACKLOG_PREFETCH: u16 = 32;
+pub(crate) const BACKLOG_PREFETCH: u16 = 32;
 /// Unacked messages beyond what the window holds: those being written, published, acked.
-const PREFETCH_SLACK: usize = 1_024;
+pub(crate) const PREFETCH_SLACK: usize = 1_024;
 
 impl Pool {
     /// Begins to lead: from here on this process consumes.

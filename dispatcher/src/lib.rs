@@ -10,6 +10,7 @@ mod settings;
 mod lead;
 mod pool;
 mod session;
+mod way;
 
 mod cars;
 mod gate;
@@ -19,6 +20,8 @@ mod carry;
 mod change;
 mod outbox;
 
+mod beats;
+mod complaints;
 mod consumers;
 mod post;
 mod token;

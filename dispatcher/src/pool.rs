@@ -1,5 +1,6 @@
 //! One pool: its scheduler, and the sessions in which this process serves it.
 
+use crate::complaints::Complaints;
 use crate::intake::{From, Intake, marker};
 use crate::metrics::Metrics;
 use crate::session::Session;
@@ -10,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use taskyard_common::amqp::{
-    self, AmqpError, AmqpSettings, Delivery, Publication, jittered_wait,
+    self, AmqpError, AmqpSettings, Delivery, Garbled, Publication, jittered_wait,
 };
 use taskyard_common::names::Names;
 use taskyard_common::shutdown::Shutdown;
@@ -19,7 +20,7 @@ use taskyard_common::wire::{Head, Heartbeat};
 use taskyard_model::{PoolName, Timestamp};
 use taskyard_scheduler::{BeatFacts, CarId, Event, OpId, Outcome, Scheduler};
 use tokio::sync::mpsc;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 /// Inputs taken in one turn; more would make the first of them wait.
 const TURN_MAX: usize = 2_048;
@@ -62,6 +63,9 @@ pub(crate) struct Pool {
     pub(crate) board: Board,
     /// Which workers take trains.
     pub(crate) trains: HashMap<String, bool>,
+    pub(crate) complaints: Complaints,
+    /// Whether messages that cannot be read ended the sessions so far.
+    pub(crate) garbled: Vec<Garbled>,
     /// Tells this process's markers and beats from others'.
     pub(crate) boot: String,
 }
@@ -187,13 +191,11 @@ impl Pool {
                 self.delivered(session, from, *delivery, now, events)
             }
             Input::Beat(delivery) => self.beat(session, &delivery, now, events),
-            Input::Token(tag) => {
-                match session.role.took(tag) {
-                    Taken::Lead => self.lead(session, now).await?,
-                    Taken::Surplus(tag) => amqp::ack(&session.leader_channel, tag, false).await?,
-                    Taken::Back => {}
-                }
-            }
+            Input::Token(tag) => match session.role.took(tag) {
+                Taken::Lead => self.lead(session, now).await?,
+                Taken::Surplus(tag) => amqp::ack(&session.leader_channel, tag, false).await?,
+                Taken::Back => {}
+            },
             Input::Command(delivery) => self.command(session, *delivery, events),
             Input::Stored(answers) => {
                 session.under_way = session.under_way.saturating_sub(answers.len());
@@ -235,7 +237,7 @@ impl Pool {
         now: Timestamp,
         events: &mut Vec<Event>,
     ) {
-        let Some(id) = marker(&delivery) else {
+        let Some(id) = marker(from, &delivery, &self.names) else {
             let known = events.len();
             self.intake.read(from, delivery, now, &mut session.cars, events);
             return self.complete_copies(session, events, known);
@@ -274,10 +276,22 @@ impl Pool {
             Ok(beat) => beat,
             Err(error) => {
                 self.metrics.bad_beat();
-                return debug!(%error, "heartbeat not understood");
+                let sender = delivery.properties.app_id().as_ref().map(ToString::to_string);
+                if self.complaints.is_new(&format!("{error} {sender:?}")) {
+                    warn!(%error, sender, "heartbeat not understood; said once");
+                }
+                return;
             }
         };
         if beat.pool != self.name {
+            let is_known = self.settings.pools.iter().any(|pool| pool.name == beat.pool.as_str());
+            let is_default = self.name == PoolName::default_pool();
+            if is_default
+                && !is_known
+                && self.complaints.is_new(&format!("{} {}", beat.id, beat.pool))
+            {
+                warn!(worker = %beat.id, pool = %beat.pool, "a worker names a pool that is not configured; said once");
+            }
             return;
         }
         self.trains.insert(beat.id.to_string(), beat.trains > 0);

@@ -1,3 +1,4 @@
+use crate::complaints::Complaints;
 use crate::http;
 use crate::intake::Intake;
 use crate::metrics::Metrics;
@@ -79,6 +80,8 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> 
         metrics,
         scheduler,
         trains: HashMap::new(),
+        complaints: Complaints::default(),
+        garbled: Vec::new(),
         boot: uuid::Uuid::new_v4().simple().to_string(),
     };
     pool.run(shutdown).await;

@@ -1,5 +1,6 @@
 //! One life of the connections, and what hangs on them.
 
+use crate::beats::Listening;
 use crate::cars::{Cars, Track};
 use crate::commands::Desk;
 use crate::consumers::consume;
@@ -12,7 +13,6 @@ use crate::writer::{self, Asked};
 use std::collections::HashMap;
 use taskyard_common::amqp::{
     self, AmqpError, Channel, Connection, ConsumeOptions, Delivery, Publisher, Settled, Topology,
-    private_queue,
 };
 use taskyard_common::names::Names;
 use taskyard_model::{Pattern, PoolName, WorkerId};
@@ -56,10 +56,11 @@ pub(crate) struct Session {
 impl Pool {
     /// Opens the connections, declares everything, and listens as a standby.
     pub(crate) async fn connect(
-        &self,
+        &mut self,
         inputs: mpsc::UnboundedSender<Input>,
     ) -> Result<Session, AmqpError> {
-        let name = |role: &str| format!("taskyard-dispatcher {} {role}", self.name);
+        let pool = self.name.clone();
+        let name = |role: &str| format!("taskyard-dispatcher {pool} {role}");
         let consuming = Connection::open(&self.amqp, &name("consume"), LEADER_HEARTBEAT_S).await?;
         let publishing =
             Connection::open(&self.amqp, &name("publish"), PUBLISH_HEARTBEAT_S).await?;
@@ -67,6 +68,8 @@ impl Pool {
         let kinds = self.kinds();
         let topology = Topology { names: &self.names, pool: &self.name, kinds: &kinds };
         topology.declare(&setup).await?;
+        self.clear_the_way(&setup).await?;
+        self.garbled = vec![consuming.garbled(), publishing.garbled()];
         let publisher = Publisher::open(&publishing).await?;
         let (parcels, posted) = mpsc::unbounded_channel();
         tokio::spawn(post::run(publisher.clone(), posted, inputs.clone()));
@@ -80,20 +83,14 @@ impl Pool {
             to_declare,
             inputs.clone(),
         ));
-        let beats = consuming.channel().await?;
-        let queue = private_queue(&beats, Some((&self.names.heartbeats(), ""))).await?;
-        let beat = |delivery| Input::Beat(Box::new(delivery));
+        let beats = Listening {
+            amqp: self.amqp.clone(),
+            name: name("beats"),
+            exchange: self.names.heartbeats(),
+            inputs: inputs.clone(),
+        };
+        beats.begin().await?;
         let never = CancellationToken::new();
-        consume(
-            &beats,
-            &queue,
-            "beats",
-            ConsumeOptions::no_ack(),
-            inputs.clone(),
-            beat,
-            never.clone(),
-        )
-        .await?;
         let leader_channel = consuming.channel().await?;
         let token = |delivery: Delivery| Input::Token(delivery.tag);
         let (queue, options) = (self.names.leader(&self.name), ConsumeOptions::prefetch(TOKENS));

@@ -4,6 +4,8 @@ use lapin::options::ConfirmSelectOptions;
 use lapin::tcp::OwnedTLSConfig;
 use lapin::{ConnectionProperties, Event};
 use rand::seq::SliceRandom;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -16,9 +18,22 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// One connection, without recovery: when it ends, so does everything that hangs on it.
 #[derive(Clone)]
 pub struct Connection {
-    inner: std::sync::Arc<lapin::Connection>,
+    inner: Arc<lapin::Connection>,
     blocked: watch::Receiver<bool>,
     lost: watch::Receiver<bool>,
+    garbled: Garbled,
+}
+
+/// Whether a connection ended because a message on it cannot be read; outlives the connection.
+#[derive(Clone, Debug, Default)]
+pub struct Garbled(Arc<AtomicBool>);
+
+impl Garbled {
+    /// Whether it did.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Connection {
@@ -86,6 +101,12 @@ impl Connection {
         self.inner.status().connected() && !*self.lost.borrow()
     }
 
+    /// Follows whether a message that cannot be read ends this connection.
+    #[must_use]
+    pub fn garbled(&self) -> Garbled {
+        self.garbled.clone()
+    }
+
     /// Resolves when the connection is lost.
     ///
     /// # Cancel safety
@@ -148,18 +169,25 @@ async fn open_one(uri: &str, name: &str, tls: OwnedTLSConfig) -> Result<Connecti
     let (blocked_tx, blocked) = watch::channel(false);
     let (lost_tx, lost) = watch::channel(false);
     let mut events = inner.events_listener();
+    let garbled = Garbled::default();
+    let unreadable = garbled.clone();
     tokio::spawn(async move {
         while let Some(event) = events.next().await {
             match event {
                 Event::ConnectionBlocked(_) => drop(blocked_tx.send_replace(true)),
                 Event::ConnectionUnblocked => drop(blocked_tx.send_replace(false)),
-                Event::Error(_) => drop(lost_tx.send_replace(true)),
+                Event::Error(error) => {
+                    if matches!(error.kind(), lapin::ErrorKind::ParsingError(_)) {
+                        unreadable.0.store(true, Ordering::Relaxed);
+                    }
+                    lost_tx.send_replace(true);
+                }
                 _ => {}
             }
         }
         lost_tx.send_replace(true);
     });
-    Ok(Connection { inner: std::sync::Arc::new(inner), blocked, lost })
+    Ok(Connection { inner: Arc::new(inner), blocked, lost, garbled })
 }
 
 /// Waits for the broker's answer to `what`, for at most [`ANSWER_TIMEOUT`].

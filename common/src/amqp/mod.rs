@@ -10,12 +10,13 @@ mod connection;
 mod acks;
 mod consumer;
 mod publisher;
+mod rescue;
 
 mod topology;
 
 pub use acks::{Acks, Settled};
 pub use address::{Address, AddressError, AmqpSettings};
-pub use connection::{Connection, jittered_wait};
+pub use connection::{Connection, Garbled, jittered_wait};
 pub use consumer::{ConsumeOptions, Consumer, Delivery};
 pub use lapin::BasicProperties as Properties;
 pub use lapin::Channel;
@@ -23,6 +24,7 @@ pub use lapin::types::{
     AMQPValue as Value, FieldArray, FieldTable as Headers, LongString, ShortString,
 };
 pub use publisher::{Message, Publication, Publisher};
+pub use rescue::{RescueError, Suspect, Unreadable, rescue};
 pub use topology::{QueueKind, Topology, declare_worker_queue, private_queue};
 
 /// What went wrong with the broker.
@@ -58,6 +60,9 @@ pub enum AmqpError {
     /// The broker did not answer in time: unknown. Connect again.
     #[error("the broker did not answer within {0:?}")]
     Timeout(std::time::Duration),
+    /// Queues hold messages that cannot be read, and could not be rid of them. Try again.
+    #[error("queues could not be rid of unreadable messages")]
+    Rescue(#[from] RescueError),
 }
 
 impl AmqpError {
@@ -111,6 +116,15 @@ pub async fn nack(channel: &Channel, tag: u64, is_requeued: bool) -> Result<(), 
 pub async fn cancel(channel: &Channel, consumer_tag: &str) -> Result<(), AmqpError> {
     let options = lapin::options::BasicCancelOptions::default();
     channel.basic_cancel(consumer_tag.into(), options).await.map_err(AmqpError::Lost)
+}
+
+/// Drops what waits in a queue.
+///
+/// # Errors
+/// The session is lost.
+pub async fn purge(channel: &Channel, queue: &str) -> Result<(), AmqpError> {
+    let options = lapin::options::QueuePurgeOptions::default();
+    channel.queue_purge(queue.into(), options).await.map(drop).map_err(AmqpError::Lost)
 }
 
 /// Takes one message from a queue, if there is one.

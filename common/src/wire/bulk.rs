@@ -98,8 +98,11 @@ pub fn read_bulk(
     now: Timestamp,
     mut fresh_id: impl FnMut() -> TaskId,
 ) -> Result<Vec<(Result<Submission, Refusal>, Bytes)>, BulkError> {
+    if body.len() > BYTES_MAX {
+        return Err(BulkError::TooLarge);
+    }
     let cars = train::split(body)?;
-    if cars.len() > TASKS_MAX || body.len() > BYTES_MAX {
+    if cars.len() > TASKS_MAX {
         return Err(BulkError::TooLarge);
     }
     let shared = shared_by_all(properties);

@@ -9,6 +9,7 @@ mod text;
 
 mod bulk;
 mod native;
+mod rule;
 mod submission;
 
 pub mod train;
@@ -25,7 +26,9 @@ pub use head::{Head, Task};
 pub use heartbeat::{Heartbeat, HeartbeatError, Holding, WorkerState};
 pub use native::{CopyError, DeathReason, death, read_copy, write_copy};
 pub use report::{Report, ReportError, ReportKind, read_reports, write_reports};
-pub use submission::{Refusal, Submission, read_submission};
+pub use submission::{
+    HEADERS_BYTES_MAX, Refusal, Submission, headers_bytes, kept, read_submission,
+};
 
 /// Headers that Taskyard reads or writes.
 pub mod headers {
@@ -55,6 +58,8 @@ pub mod headers {
     pub const RETRYABLE: &str = "x-task-retryable";
     /// Why a message is where it is.
     pub const REASON: &str = "x-task-reason";
+    /// What is left of a message that could not be read, and why.
+    pub const UNREADABLE: &str = "x-task-unreadable";
     /// A delivery that a worker does not know.
     pub const ORPHAN: &str = "x-task-orphan";
     /// Percent done.

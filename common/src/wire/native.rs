@@ -124,6 +124,7 @@ pub fn read_copy(properties: &Properties) -> Result<Head, CopyError> {
         head.content_encoding = text(properties.content_encoding());
         read_headers(&mut head, table)?;
         head.headers = as_submitted(table);
+        head.check()?;
         Ok(head)
     };
     read().map_err(CopyError)

@@ -126,6 +126,9 @@ pub enum ReportError {
     /// A native report breaks a rule.
     #[error("not a report: {0}")]
     Native(String),
+    /// A report of a train breaks a rule.
+    #[error("not a report: {0}")]
+    Car(String),
     /// A train of reports cannot be read.
     #[error("not a train of reports: {0}")]
     Train(#[from] TrainError),
@@ -176,8 +179,10 @@ pub fn write_reports<'a>(reports: impl IntoIterator<Item = &'a Report>) -> Bytes
 pub fn read_reports(properties: &Properties, body: &Bytes) -> Result<Vec<Report>, ReportError> {
     let content_type = properties.content_type().as_ref().map(|t| t.as_str());
     if content_type == Some(train::REPORTS) {
-        let cars = train::read::<Report>(body)?;
-        return Ok(cars.into_iter().map(|(report, body)| Report { body, ..report }).collect());
+        let cars = train::read::<Report>(body)?.into_iter();
+        let reports: Vec<_> = cars.map(|(report, body)| Report { body, ..report }).collect();
+        let check = |report: &Report| report.check().map_err(ReportError::Car);
+        return reports.iter().try_for_each(check).map(|()| reports);
     }
     read_native(properties, body).map(|report| vec![report]).map_err(ReportError::Native)
 }
@@ -212,6 +217,7 @@ fn read_native(properties: &Properties, body: &Bytes) -> Result<Report, String> 
     report.checkpoint_at = integer(table, headers::CHECKPOINT_AT, 0, u64::MAX)?;
     report.content_type = properties.content_type().as_ref().map(ToString::to_string);
     report.body = body.clone();
+    report.check()?;
     Ok(report)
 }
 

@@ -27,9 +27,14 @@ pub struct Refusal {
 
 /// Longest time in ms that a header may name: ten years, which catches seconds-for-milliseconds
 /// mistakes in neither direction but keeps dates from overflowing.
-const MS_MAX: u64 = 10 * 366 * 86_400_000;
+pub(super) const MS_MAX: u64 = 10 * 366 * 86_400_000;
 const TENANT_CHARS_MAX: usize = 128;
-const SLOTS_MAX: u64 = 10_000;
+pub(super) const SLOTS_MAX: u64 = 10_000;
+/// Bytes that the headers of a submission may take. AMQP wants all headers of a message in one frame
+/// of 128 KiB; what travels with ours besides, an error's text for one, has to fit in as well.
+pub const HEADERS_BYTES_MAX: usize = 64 * 1024;
+/// Longest text of a refusal in bytes: it may quote what was submitted.
+const REASON_BYTES_MAX: usize = 1024;
 const RESERVED_TYPES: [&str; 4] = [train::TASKS, train::REPORTS, train::BULK, train::MARKER];
 
 /// Reads what a client published: properties, routing key and size of the payload.
@@ -46,10 +51,10 @@ pub fn read_submission(
     now: Timestamp,
     fresh_id: impl FnOnce() -> TaskId,
 ) -> Result<Submission, Refusal> {
-    let refuse = |reason: String, id: Option<TaskId>| Refusal {
-        reason,
-        error_kind: ErrorKind::Rejected,
-        id,
+    let refuse = |mut reason: String, id: Option<TaskId>| {
+        let end = (0..=REASON_BYTES_MAX).rev().find(|&end| reason.is_char_boundary(end));
+        reason.truncate(end.unwrap_or(0));
+        Refusal { reason, error_kind: ErrorKind::Rejected, id }
     };
     let given = properties.message_id().as_ref().map(|id| id.as_str());
     let id = match given {
@@ -141,7 +146,33 @@ const KNOWN: [&str; 13] = [
     "traceparent",
 ];
 
+/// Bytes that headers take on the wire.
+#[must_use]
+pub fn headers_bytes(table: &Headers) -> usize {
+    fn value_bytes(value: &Value) -> usize {
+        5 + match value {
+            Value::LongString(text) => text.as_bytes().len(),
+            Value::ShortString(text) => text.as_str().len(),
+            Value::ByteArray(bytes) => bytes.as_slice().len(),
+            Value::FieldTable(table) => headers_bytes(table),
+            Value::FieldArray(array) => array.as_slice().iter().map(value_bytes).sum(),
+            _ => 4,
+        }
+    }
+    table.inner().iter().map(|(name, value)| 1 + name.as_str().len() + value_bytes(value)).sum()
+}
+
 fn refuse_foreign_headers(table: &Headers) -> Result<(), String> {
+    let bytes = headers_bytes(table);
+    if bytes > HEADERS_BYTES_MAX {
+        return Err(format!(
+            "the headers have {bytes} bytes, more than {HEADERS_BYTES_MAX}: put data into the payload"
+        ));
+    }
+    // Before all others: its remains name a reason, too.
+    if let Some(fault) = string(table, headers::UNREADABLE)? {
+        return Err(fault);
+    }
     for (name, _) in table {
         let name = name.as_str();
         if LATER.contains(&name) {
@@ -205,7 +236,8 @@ fn read_time(head: &mut Head, table: &Headers, now: Timestamp) -> Result<(), Str
 }
 
 /// The headers that travel on with the task: all that the broker has not added itself.
-pub(super) fn kept(table: &Headers) -> Headers {
+#[must_use]
+pub fn kept(table: &Headers) -> Headers {
     let is_brokers = |name: &str| {
         matches!(name, "x-death" | "x-delivery-count" | "CC" | "BCC")
             || name.starts_with("x-first-death-")
