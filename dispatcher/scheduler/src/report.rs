@@ -33,6 +33,10 @@ pub(crate) enum Step {
 
 impl Scheduler {
     pub(crate) fn reported(&mut self, report: ReportFacts) {
+        if self.is_of_another(&report) {
+            self.note(Note::LateReport(report.id.clone()));
+            return self.release(report.car);
+        }
         let attempt = report.attempt;
         match report.said {
             Said::Started => {
@@ -96,6 +100,15 @@ impl Scheduler {
                 self.judge_or_release(report, record);
             }
         }
+    }
+
+    /// Whether the attempt was given by this process to another worker than the one that reports:
+    /// that one reports it, or is found not to have it. Books that come from heartbeats prove nothing.
+    fn is_of_another(&self, report: &ReportFacts) -> bool {
+        let flight = self.flights.get(&report.id).filter(|f| f.attempt == report.attempt);
+        let flight = flight.filter(|f| f.counts.is_some());
+        let owner = flight.and_then(|f| self.workers.get(f.worker));
+        owner.zip(report.worker.as_ref()).is_some_and(|(owner, named)| owner.id != *named)
     }
 
     fn has_started(&mut self, report: &ReportFacts) {
