@@ -164,6 +164,7 @@ impl Scheduler {
     pub(crate) fn dispatched(&mut self, car: CarId, number: usize, attempt: u32, answer: Answer) {
         let Some(entry) = self.entries.get_mut(car) else { return };
         let was_new = std::mem::take(&mut entry.is_new);
+        let is_second = was_new && !entry.copy.is_redelivered;
         let slots = entry.facts.slots;
         let id = entry.facts.id.clone();
         if let Some(worker) = self.workers.get_mut(number) {
@@ -172,6 +173,8 @@ impl Scheduler {
         }
         let is_ours = match &answer {
             Answer::Applied(_) => true,
+            // A second submission finds the first one's dispatch: that is not its own.
+            Answer::Refused(_) if is_second => false,
             Answer::Refused(record) => self.workers.get(number).is_some_and(|worker| {
                 record.as_ref().is_some_and(|record| record.is_dispatch(attempt, &worker.id))
             }),
