@@ -3,7 +3,7 @@
     pip install pika
     AMQP_URL=amqp://guest:guest@127.0.0.1:5672/%2f WORKER_ID=py1 python worker.py
 """
-import json, os, threading, time, uuid
+import json, os, sys, threading, time, uuid
 import pika
 
 ME, POOL, BOOT = os.environ.get("WORKER_ID", "py1"), "default", str(uuid.uuid4())
@@ -65,18 +65,23 @@ def settle(channel, tag, task, result, error):
     holding.discard(f"{task.message_id}:{task.headers['x-task-attempt']}")
 
 
-# A lost connection ends it: started again (by systemd, Docker, …), it returns what it was given before.
-connection = pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"]))
-reports = connection.channel()
-reports.confirm_delivery()
-beat()
-while True:
-    try:
-        inbox = connection.channel()
-        inbox.basic_qos(prefetch_count=1)
-        inbox.basic_consume(f"taskyard.worker.{ME}", given)
-        inbox.start_consuming()
-    except pika.exceptions.ChannelClosedByBroker as closed:
-        if closed.reply_code != 404:  # the dispatcher declares the queue at the first heartbeat
-            raise
-        connection.sleep(0.5)
+try:
+    connection = pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"]))
+    reports = connection.channel()
+    reports.confirm_delivery()
+    beat()
+    while True:
+        try:
+            inbox = connection.channel()
+            inbox.basic_qos(prefetch_count=1)
+            inbox.basic_consume(f"taskyard.worker.{ME}", given)
+            print(f"{ME} is at work", flush=True)
+            inbox.start_consuming()
+        except pika.exceptions.ChannelClosedByBroker as closed:
+            if closed.reply_code != 404:  # the dispatcher declares the queue at the first heartbeat
+                raise
+            connection.sleep(0.5)
+except pika.exceptions.AMQPError as lost:  # another life: it returns what this one was given
+    print(f"connection lost, starting again: {lost!r}", file=sys.stderr)
+    time.sleep(1)
+    os.execv(sys.executable, [sys.executable, *sys.argv])
