@@ -17,7 +17,7 @@ pub(crate) struct Channels {
 /// A publishing channel and the connection that it hangs on.
 pub(crate) struct Channel {
     pub(crate) publisher: Publisher,
-    pub(crate) connection: Connection,
+    connection: Connection,
 }
 
 impl Channel {

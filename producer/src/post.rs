@@ -10,29 +10,32 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
-/// Channels in a row that broke under one message, on a connection that stands, after which the
-/// message is taken for the cause: RabbitMQ closes the channel of who publishes what it may not.
+/// Channels that broke under one message while RabbitMQ can be reached, after which the message is
+/// taken for the cause: RabbitMQ closes the channel of who publishes what it may not.
 const CLOSURES_MAX: u32 = 3;
 
 /// Gets messages to RabbitMQ and knows what became of them, over sessions that break.
 #[derive(Clone)]
 pub(crate) struct Post {
     pool: Pool<Channels>,
-    probe: Arc<Mutex<Option<Probe>>>,
+    latest_look: Arc<Mutex<Option<(Instant, Look)>>>,
     pub(crate) names: Arc<Names>,
     pub(crate) patience: Duration,
 }
 
-/// Whether the exchange was there a moment ago: asked once for all who wonder.
+/// What a look at the broker shows.
 #[derive(Clone, Copy)]
-struct Probe {
-    at: Instant,
-    is_missing: bool,
+enum Look {
+    /// It answers, and the exchanges exist as far as we may see.
+    Fine,
+    /// It answers, and the dispatcher's exchanges do not exist.
+    ExchangeMissing,
+    /// It does not answer.
+    Unreachable,
 }
 
-/// How long a look at the exchange holds. Many messages fail together, and each look is a
-/// connection.
-const PROBE_HOLDS: Duration = Duration::from_secs(1);
+/// How long a look holds. Many messages fail together, and each look is a connection.
+const LOOK_HOLDS: Duration = Duration::from_secs(1);
 
 /// What is known of a message that was not confirmed.
 #[derive(Debug)]
@@ -71,7 +74,7 @@ impl Post {
             .build()
             .expect("no timeout is set that would need more than a runtime");
         let names = Arc::new(Names::new(&settings.namespace));
-        Self { pool, probe: Arc::default(), names, patience: settings.patience }
+        Self { pool, latest_look: Arc::default(), names, patience: settings.patience }
     }
 
     /// Connects, to learn early that the settings are wrong.
@@ -113,7 +116,6 @@ impl Post {
     ) -> impl Future<Output = Result<(), Undelivered>> + Send + use<> {
         let mut tries = Tries::new(self.patience);
         let sent = timeout_at(tries.deadline, channel.publisher.send(message.clone())).await;
-        let connection = channel.connection.clone();
         let post = self.clone();
         async move {
             let first = async move {
@@ -123,7 +125,7 @@ impl Post {
                 }
             };
             let first = timeout_at(tries.deadline, first).await.unwrap_or(Publication::Unknown);
-            match post.judge(&mut tries, first, connection.is_open()).await {
+            match post.judge(&mut tries, first).await {
                 Some(end) => end,
                 None => post.go_on(&message, &mut tries).await,
             }
@@ -136,11 +138,9 @@ impl Post {
                 Err(_) => Some(Err(tries.give_up())),
                 Ok(Err(error)) => tries.unreachable(error),
                 Ok(Ok(channel)) => {
-                    let connection = channel.connection.clone();
                     let publication = publish(channel, message.clone());
                     let publication = timeout_at(tries.deadline, publication).await;
-                    let publication = publication.unwrap_or(Publication::Unknown);
-                    self.judge(tries, publication, connection.is_open()).await
+                    self.judge(tries, publication.unwrap_or(Publication::Unknown)).await
                 }
             };
             match end {
@@ -150,13 +150,11 @@ impl Post {
         }
     }
 
-    /// What follows from what became of a publish, and from whether its connection still stands;
-    /// `None`: try again.
+    /// What follows from what became of a publish; `None`: try again.
     async fn judge(
         &self,
         tries: &mut Tries,
         publication: Publication,
-        stands: bool,
     ) -> Option<Result<(), Undelivered>> {
         tries.count += 1;
         match publication {
@@ -169,10 +167,7 @@ impl Post {
             Publication::Refused => tries.last = Undelivered::Refused,
             Publication::Unknown => {
                 debug!(tries = tries.count, "nobody knows what became of a message");
-                if stands
-                    && Instant::now() < tries.deadline
-                    && self.is_message_at_fault(tries).await
-                {
+                if Instant::now() < tries.deadline && self.is_message_at_fault(tries).await {
                     return Some(Err(tries.give_up()));
                 }
                 tries.may_be_stored = true;
@@ -184,29 +179,44 @@ impl Post {
 
     /// Whether the channel broke because of the message itself, which no repetition mends; then the
     /// reason is the last one of `tries`.
+    ///
+    /// Whether the connection still stands would tell more, but lapin reports a broken channel as an
+    /// error of its connection.
     async fn is_message_at_fault(&self, tries: &mut Tries) -> bool {
-        match timeout_at(tries.deadline, self.is_exchange_missing()).await {
-            Ok(Ok(true)) => {
+        match timeout_at(tries.deadline, self.look()).await {
+            Ok(Look::ExchangeMissing) => {
                 tries.last = Undelivered::NotReady { exchange: self.names.tasks() };
                 true
             }
-            Ok(Ok(false)) => {
+            Ok(Look::Fine) => {
                 tries.closures += 1;
                 tries.may_be_stored = true;
                 tries.last = Undelivered::Unknown { why: WHY_CLOSED };
                 tries.closures >= CLOSURES_MAX
             }
-            Ok(Err(_)) | Err(_) => false,
+            Ok(Look::Unreachable) | Err(_) => false,
         }
     }
 
-    /// Whether the dispatcher's exchanges do not exist. Those for tasks and for commands are declared
-    /// together, and anybody may listen to the latter for a moment; whoever may not learns nothing.
-    async fn is_exchange_missing(&self) -> Result<bool, AmqpError> {
-        let mut probe = self.probe.lock().await;
-        if let Some(probe) = probe.filter(|probe| probe.at.elapsed() < PROBE_HOLDS) {
-            return Ok(probe.is_missing);
+    /// Looks at the broker, once for all who wonder at the same time.
+    async fn look(&self) -> Look {
+        let mut latest = self.latest_look.lock().await;
+        if let Some((_, look)) = latest.filter(|(at, _)| at.elapsed() < LOOK_HOLDS) {
+            return look;
         }
+        let look = match self.bind_for_a_moment().await {
+            // Whoever may not listen learns nothing about the exchange.
+            Ok(()) | Err(AmqpError::Denied { .. }) => Look::Fine,
+            Err(AmqpError::NotFound(_)) => Look::ExchangeMissing,
+            Err(_) => Look::Unreachable,
+        };
+        *latest = Some((Instant::now(), look));
+        look
+    }
+
+    /// The exchanges for tasks and for commands are declared together, and anybody may listen to the
+    /// latter; with the connection the queue goes as well.
+    async fn bind_for_a_moment(&self) -> Result<(), AmqpError> {
         let connection = self.pool.manager().separate_connection().await?;
         let bound = async {
             let channel = connection.channel().await?;
@@ -214,13 +224,7 @@ impl Post {
         };
         let bound = bound.await;
         connection.close().await;
-        let is_missing = match bound {
-            Err(AmqpError::NotFound(_)) => true,
-            Ok(_) | Err(AmqpError::Denied { .. }) => false,
-            Err(error) => return Err(error),
-        };
-        *probe = Some(Probe { at: Instant::now(), is_missing });
-        Ok(is_missing)
+        bound.map(drop)
     }
 
     async fn why_unknown(&self) -> &'static str {

@@ -64,7 +64,7 @@ fn wrong_usage_ends_with_64_before_anything_is_connected() {
     assert_usage_error(&["submit", "echo", "--wait", "--reply-to", "q"], "--reply-to");
     assert_usage_error(&["status"], "ID");
     assert_usage_error(&["status", "a b"], "id");
-    assert_usage_error(&["ls", "--state", "done"], "done");
+    assert_usage_error(&["ls", "--state", "done"], "succeeded");
     assert_usage_error(&["stats", "--pool", "a b"], "--pool");
     assert_usage_error(&["dead", "replay"], "ID");
     assert_usage_error(&["dead", "replay", "a", "--all"], "--all");
@@ -202,6 +202,16 @@ fn who_closes_stdout_early_causes_no_panic() {
     let mut said = String::new();
     std::io::Read::read_to_string(child.stderr.as_mut().unwrap(), &mut said).unwrap();
     assert_eq!(said, "");
+}
+
+/// Only Linux has a device that is always full.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_no_success() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = command(&["completion", "bash"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("stdout"), "{}", stderr(&output));
 }
 
 #[test]

@@ -112,7 +112,7 @@ The lists hold the latest 10,000 tasks of each state. A kind's pattern is one of
 word, # any number of words. --json prints what `status --json` prints.")]
     Ls {
         /// Only tasks in this state; several separated by commas [default: all final states]
-        #[arg(long = "state", value_name = "STATE", value_delimiter = ',')]
+        #[arg(long = "state", value_name = "STATE", value_delimiter = ',', value_parser = state)]
         states: Vec<State>,
         /// Only tasks whose kind fits the pattern
         #[arg(long, value_name = "PATTERN")]
@@ -148,4 +148,11 @@ Example:
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+fn state(text: &str) -> Result<State, String> {
+    text.parse().map_err(|_| {
+        let all: Vec<&str> = State::ALL.iter().map(|state| state.as_str()).collect();
+        format!("there is no such state; there are {}", all.join(", "))
+    })
 }

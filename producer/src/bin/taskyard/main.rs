@@ -60,7 +60,10 @@ fn main() -> ExitCode {
         failure.exit
     });
     output.flush();
-    exit.into()
+    match exit {
+        Exit::Done if output.has_lost() => Exit::NotSucceeded.into(),
+        exit => exit.into(),
+    }
 }
 
 /// Reads the command line; the flags that every verb knows may come before or after it.

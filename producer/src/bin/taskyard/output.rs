@@ -11,6 +11,7 @@ use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 pub(crate) struct Output {
     stdout: RefCell<BufWriter<Stdout>>,
     is_closed: Cell<bool>,
+    has_lost: Cell<bool>,
     is_json: bool,
     is_terminal: bool,
     colours: Colours,
@@ -65,6 +66,7 @@ impl Output {
         Self {
             stdout: RefCell::new(BufWriter::new(io::stdout())),
             is_closed: Cell::new(false),
+            has_lost: Cell::new(false),
             is_json,
             is_terminal,
             colours: Colours {
@@ -126,10 +128,16 @@ impl Output {
         self.is_terminal
     }
 
+    /// Whether something could not be written although somebody wanted it (a full disk).
+    pub(crate) fn has_lost(&self) -> bool {
+        self.has_lost.get()
+    }
+
     fn note_end(&self, written: io::Result<()>) {
         let Err(error) = written else { return };
         if !self.is_closed.replace(true) && error.kind() != io::ErrorKind::BrokenPipe {
-            self.note(&format!("stdout cannot be written to: {error}"));
+            self.has_lost.set(true);
+            self.error(&format!("stdout cannot be written to: {error}"), None);
         }
     }
 
