@@ -276,9 +276,9 @@ impl Pool {
             Ok(beat) => beat,
             Err(error) => {
                 self.metrics.bad_beat();
-                let sender = delivery.properties.app_id().as_ref().map(ToString::to_string);
-                if self.complaints.is_new(&format!("{error} {sender:?}")) {
-                    warn!(%error, sender, "heartbeat not understood; said once");
+                let worker = Heartbeat::claimed_id(&delivery.body).unwrap_or_default();
+                if self.complaints.is_new(&format!("{error} {worker}")) {
+                    warn!(%error, worker, "heartbeat not understood; said once");
                 }
                 return;
             }

@@ -29,10 +29,10 @@ impl std::fmt::Display for Holding {
 }
 
 impl std::str::FromStr for Holding {
-    type Err = HeartbeatError;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, HeartbeatError> {
-        let error = || HeartbeatError(format!("{text:?} in holding is not \"id:attempt\""));
+    fn from_str(text: &str) -> Result<Self, String> {
+        let error = || format!("{text:?} in holding is not \"id:attempt\"");
         let (id, attempt) = text.rsplit_once(':').ok_or_else(error)?;
         let id = id.parse().map_err(|_| error())?;
         Ok(Self { id, attempt: attempt.parse().map_err(|_| error())? })
@@ -105,6 +105,8 @@ pub struct HeartbeatError(String);
 const SLOTS_MAX: u32 = 100_000;
 /// Weight that a worker may claim.
 const WEIGHT_MAX: u32 = 1_000_000;
+/// Characters of an alleged id that a complaint shows.
+const ID_CHARS_SHOWN: usize = 128;
 /// Kinds that a worker may list.
 const KINDS_MAX: usize = 1_000;
 
@@ -129,6 +131,14 @@ impl Heartbeat {
         check(!beat.kinds.is_empty(), "kinds must name at least one pattern")?;
         check(beat.kinds.len() <= KINDS_MAX, "kinds may list at most 1000 patterns")?;
         Ok(beat)
+    }
+
+    /// Who says that it sent what cannot be read, where as much can be read.
+    #[must_use]
+    pub fn claimed_id(body: &[u8]) -> Option<String> {
+        let beat = serde_json::from_slice::<serde_json::Value>(body).ok()?;
+        let id = beat.get("id")?.as_str()?;
+        Some(id.chars().take(ID_CHARS_SHOWN).collect())
     }
 
     /// The message body.
@@ -173,7 +183,7 @@ mod labels {
     use taskyard_model::Labels;
 
     #[derive(Deserialize)]
-    #[serde(untagged)]
+    #[serde(untagged, expecting = "labels are a list of texts, or one text with commas")]
     enum Either {
         List(Vec<String>),
         Text(String),

@@ -208,7 +208,7 @@ pub(super) fn read_headers(head: &mut Head, table: &Headers) -> Result<(), Strin
         let is_wrong = tenant.is_empty() || tenant.chars().any(char::is_control);
         if is_wrong || tenant.chars().count() > TENANT_CHARS_MAX {
             return Err(format!(
-                "x-task-tenant {tenant:?} is not 1 to {TENANT_CHARS_MAX} printable characters"
+                "x-task-tenant is not 1 to {TENANT_CHARS_MAX} printable characters: {tenant:?}"
             ));
         }
     }

@@ -47,12 +47,17 @@ impl Scheduler {
                 f.is_confirmed && live.is_some_and(|live| live.attempt == f.attempt)
             }),
         };
-        match (taskyard_model::judge(copy, live, books), record) {
+        let verdict = taskyard_model::judge(copy, live, books);
+        if let (Verdict::Keep | Verdict::Resend | Verdict::CameBack | Verdict::Later, Some(record)) =
+            (verdict, &record)
+        {
+            self.note_reply(car, record);
+        }
+        match (verdict, record) {
             (Verdict::Expire, _) => self.expire(car),
             (Verdict::Rebuild, _) | (_, None) => self.rebuild(car),
             (Verdict::Adopt, Some(_)) => self.adopt(car),
             (Verdict::Keep, Some(record)) => {
-                self.note_reply(car, &record);
                 self.follow(car, &record);
                 self.keep_copy(car);
             }
@@ -144,7 +149,12 @@ impl Scheduler {
     pub(crate) fn adopted(&mut self, car: CarId, answer: Answer) {
         match answer {
             Answer::Applied(_) => {
-                let Some(entry) = self.entries.get(car) else { return };
+                let Some(entry) = self.entries.get_mut(car) else { return };
+                // What the worker said of it may have been read, and forgotten with the rest: at
+                // worst it runs again, but no failure is made up.
+                if entry.copy.source == Source::WorkerNacked {
+                    entry.copy.source = Source::WorkerExpired;
+                }
                 let id = entry.facts.id.clone();
                 self.note(Note::Rebuilt(id.clone()));
                 self.read(id, Pending::Probe(car));

@@ -176,18 +176,18 @@ impl Scheduler {
         match record.state {
             State::Succeeded => {
                 self.end_flight(&report.id, report.attempt);
-                match record.reply {
-                    // It was recorded before, and its reply is still owed.
-                    Some(to) => {
-                        self.reply(Some(report.car), &report.id, to, ReplyBody::Stored, true)
-                    }
-                    None => self.release(report.car),
-                }
+                // It was recorded before, and its reply may still be owed.
+                self.conclude(Some(report.car), &report.id, record.reply);
             }
             state if state.is_final() => {
                 self.end_flight(&report.id, report.attempt);
                 self.note(Note::LateReport(report.id.clone()));
-                self.release(report.car);
+                if record.owes_dead_letter {
+                    // Whoever ended it died before its copy was issued.
+                    let (id, attempt) = (report.id.clone(), record.attempt);
+                    self.effect(Effect::Reissue { id, attempt });
+                }
+                self.conclude(Some(report.car), &report.id, record.reply);
             }
             _ if record.attempt < report.attempt => {
                 let expect = Expect::Below(report.attempt);

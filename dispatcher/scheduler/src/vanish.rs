@@ -317,8 +317,14 @@ impl Scheduler {
 
     /// A new leader reads its books from the store.
     pub(crate) fn found_in_flight(&mut self, id: &TaskId, record: &Record) {
-        let is_in_flight = matches!(record.state, State::Dispatched | State::Running);
-        if !is_in_flight || self.flights.contains_key(id) || self.entries.of(id).next().is_some() {
+        if self.is_known(id) {
+            return;
+        }
+        if record.state == State::Retrying || record.owes_dead_letter {
+            // It timed out, and whoever recorded that died before its copy was issued again.
+            return self.effect(Effect::Reissue { id: id.clone(), attempt: record.attempt });
+        }
+        if !matches!(record.state, State::Dispatched | State::Running) {
             return;
         }
         let Some(worker) = record.worker.clone() else { return };
