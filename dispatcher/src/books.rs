@@ -51,9 +51,8 @@ impl Pool {
             };
             let Some(Answer::Payload(record, payload)) = answer else { return };
             // A task that failed for good needs it too: its dead letter is owed.
-            let is_live = record.is_some_and(|r| {
-                r.attempt == attempt && (!r.state.is_final() || r.owed == "dead")
-            });
+            let is_live = record
+                .is_some_and(|r| r.attempt == attempt && (!r.state.is_final() || r.owed == "dead"));
             if is_live && payload.is_none() {
                 // Too large to be kept: the worker's own copy meets the table when it comes. Until
                 // then the attempt, which the worker does not have, takes none of its slots.

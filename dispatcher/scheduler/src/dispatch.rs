@@ -64,7 +64,8 @@ impl Scheduler {
             return;
         }
         let workers = &self.workers;
-        let usable = class.workers.iter().filter_map(|&number| Some((workers.get(number)?, number)));
+        let usable =
+            class.workers.iter().filter_map(|&number| Some((workers.get(number)?, number)));
         let usable = usable.filter(|(worker, _)| !worker.is_suspect && worker.exclusive.is_none());
         let least = usable.min_by_key(|(worker, number)| (worker.used, *number));
         let Some((_, number)) = least else { return };
@@ -151,8 +152,7 @@ impl Scheduler {
         let update =
             HeadUpdate { attempt, due_at: None, rounds: 0, ..HeadUpdate::of(&entry.facts) };
         let id = entry.facts.id.clone();
-        let was_away =
-            matches!(entry.copy.source, Source::Lane | Source::Parked | Source::Report);
+        let was_away = matches!(entry.copy.source, Source::Lane | Source::Parked | Source::Report);
         let mut write = Write::new(&id, transition, expect, State::Dispatched, fields);
         write.payload = Payload::Store(car, update);
         // While it was in the backlog or with a worker a second submission may have named another

@@ -152,7 +152,8 @@ impl Scheduler {
         for (car, phase) in held {
             match phase {
                 Phase::Waiting { .. } | Phase::Holding { .. } => {
-                    if self.entries.get(car).is_some_and(|e| e.facts.failures + e.facts.losses > 0) {
+                    if self.entries.get(car).is_some_and(|e| e.facts.failures + e.facts.losses > 0)
+                    {
                         // It was started in time; this is a retry.
                         return;
                     }

@@ -48,8 +48,10 @@ impl Scheduler {
             }),
         };
         let verdict = taskyard_model::judge(copy, live, books);
-        if let (Verdict::Keep | Verdict::Resend | Verdict::CameBack | Verdict::Later, Some(record)) =
-            (verdict, &record)
+        if let (
+            Verdict::Keep | Verdict::Resend | Verdict::CameBack | Verdict::Later,
+            Some(record),
+        ) = (verdict, &record)
         {
             self.note_reply(car, record);
         }
@@ -184,7 +186,8 @@ impl Scheduler {
         match answer {
             Answer::Applied(_) => {
                 // Once more: what was read before the change may have come in after it.
-                let own = self.entries.get(car).map(|e| (e.facts.id.clone(), e.facts.reply.clone()));
+                let own =
+                    self.entries.get(car).map(|e| (e.facts.id.clone(), e.facts.reply.clone()));
                 if let Some((id, Some(reply))) = own {
                     self.readdress(&id, &reply);
                 }

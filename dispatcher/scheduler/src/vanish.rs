@@ -228,8 +228,8 @@ impl Scheduler {
                 late.push(id.clone());
             }
             // A marker that another leader has read, or that was purged, does not come.
-            let is_marked = flight.marker.is_some()
-                && self.now.since(flight.marked_at) < REISSUE_INTERVAL;
+            let is_marked =
+                flight.marker.is_some() && self.now.since(flight.marked_at) < REISSUE_INTERVAL;
             if !is_marked && self.is_nowhere(id, flight) {
                 nowhere.push(id.clone());
             }

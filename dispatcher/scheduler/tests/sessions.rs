@@ -1,8 +1,6 @@
 //! Sessions, workers and copies that overtake each other, event by event.
 
-use taskyard_model::{
-    Backoff, CopyFacts, Labels, Source, State, TaskId, Timestamp, WorkerId,
-};
+use taskyard_model::{Backoff, CopyFacts, Labels, Source, State, TaskId, Timestamp, WorkerId};
 use taskyard_scheduler::{
     Answer, Arrival, BeatFacts, CarId, Destination, Effect, Event, Facts, OpId, Outcome, Place,
     Record, Reservoir, Scheduler, Settings, Write,
@@ -396,8 +394,9 @@ fn a_lane_is_read_on_as_long_as_copies_of_it_are_held() {
 fn what_nobody_takes_goes_back_to_the_parked_queue_at_once() {
     let mut stage = Stage::new(Settings::default());
     stage.arrive(1, "t1", Source::Parked, 0);
-    let moved = stage.effects.iter().any(|effect| {
-        matches!(effect, Effect::Move { car: CarId(1), to: Place::Parked, .. })
-    });
+    let moved = stage
+        .effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::Move { car: CarId(1), to: Place::Parked, .. }));
     assert!(moved, "{:?}", stage.effects);
 }

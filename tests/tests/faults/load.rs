@@ -41,11 +41,12 @@ impl Load {
 
     /// Waits until so many are confirmed.
     pub(crate) async fn reached(&self, tasks: usize) -> anyhow::Result<()> {
-        wait_until(&format!("{tasks} confirmed submissions"), CONFIRMED_WITHIN, async || {
-            match self.confirmed.load(Ordering::Relaxed) {
-                now if now >= tasks => Ok(()),
-                now => Err(format!("{now}")),
-            }
+        wait_until(&format!("{tasks} confirmed submissions"), CONFIRMED_WITHIN, async || match self
+            .confirmed
+            .load(Ordering::Relaxed)
+        {
+            now if now >= tasks => Ok(()),
+            now => Err(format!("{now}")),
         })
         .await
     }

@@ -20,8 +20,7 @@ async fn killed_redis_costs_no_task() -> anyhow::Result<()> {
 #[tokio::test]
 async fn emptied_redis_costs_no_task() -> anyhow::Result<()> {
     let yard = yard().await?;
-    let ledger =
-        under_load(&yard, async |yard| yard.redis::<()>(&cmd("FLUSHALL")).await).await?;
+    let ledger = under_load(&yard, async |yard| yard.redis::<()>(&cmd("FLUSHALL")).await).await?;
     finish("FLUSHALL", yard, &ledger, Memory::Torn).await?;
     Ok(())
 }

@@ -12,11 +12,8 @@ use crate::load::Load;
 
 /// What our AMQP library says of connections that are cut, or closed with 541 (a channel of the
 /// broker crashes where a quorum queue is deleted under a publish).
-const EXPECTED: &[&str] = &[
-    "error doing IO",
-    "We haven't received anything from the server",
-    "Connection closed",
-];
+const EXPECTED: &[&str] =
+    &["error doing IO", "We haven't received anything from the server", "Connection closed"];
 
 /// Submissions that are confirmed before the fault.
 const BEFORE: usize = 600;
@@ -113,10 +110,8 @@ pub(crate) async fn leader(yard: &Yard) -> anyhow::Result<usize> {
 ///
 /// Never, so far.
 pub(crate) async fn leads(yard: &Yard, number: usize) -> anyhow::Result<bool> {
-    let answer = tokio::time::timeout(
-        std::time::Duration::from_secs(1),
-        yard.http_get(number, "/readyz"),
-    );
+    let answer =
+        tokio::time::timeout(std::time::Duration::from_secs(1), yard.http_get(number, "/readyz"));
     Ok(matches!(answer.await, Ok(Ok((200, text))) if text.contains("leading")))
 }
 

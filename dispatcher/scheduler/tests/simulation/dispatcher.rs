@@ -238,9 +238,7 @@ impl Dispatcher {
 
     fn reports(&mut self, tag: u64, reports: Vec<Report>, sent: &mut Vec<Sent>) -> Vec<Event> {
         let load = |report: &Report| match &report.copy {
-            Some(copy) => {
-                Load::Task(Box::new(Facts { attempt: report.attempt, ..copy.clone() }))
-            }
+            Some(copy) => Load::Task(Box::new(Facts { attempt: report.attempt, ..copy.clone() })),
             None => Load::Report,
         };
         let cars = self.delivered(tag, reports.iter().map(load).collect(), sent);

@@ -68,8 +68,14 @@ fn survey() {
         let r = std::panic::catch_unwind(|| World::new(seed, false).run().2);
         match r {
             Ok(Ok(())) => {}
-            Ok(Err(e)) => { failed += 1; println!("seed {seed}: {}", e.chars().take(700).collect::<String>()); }
-            Err(_) => { failed += 1; println!("seed {seed}: panic"); }
+            Ok(Err(e)) => {
+                failed += 1;
+                println!("seed {seed}: {}", e.chars().take(700).collect::<String>());
+            }
+            Err(_) => {
+                failed += 1;
+                println!("seed {seed}: panic");
+            }
         }
     }
     println!("{failed} of {n}");

@@ -108,7 +108,12 @@ impl Oracle {
     }
 
     /// At the end: replies told, dead letters buried.
-    pub(crate) fn settled(&self, broker: &Broker, store: &Store, plan: &Plan) -> Result<(), String> {
+    pub(crate) fn settled(
+        &self,
+        broker: &Broker,
+        store: &Store,
+        plan: &Plan,
+    ) -> Result<(), String> {
         if self.has_forgotten {
             return Ok(());
         }

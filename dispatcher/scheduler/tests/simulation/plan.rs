@@ -116,9 +116,7 @@ impl Plan {
         }
         let end = match () {
             () if !self.is_calm && c.percent(self.crashes_percent) => End::Crash,
-            () if c.percent(self.failures_percent) => {
-                End::Failure { is_permanent: c.percent(10) }
-            }
+            () if c.percent(self.failures_percent) => End::Failure { is_permanent: c.percent(10) },
             () => End::Success,
         };
         (ms, end)
@@ -165,9 +163,8 @@ fn draw_manners(c: &mut Chance, number: u64) -> Manners {
 
 fn draw_task(c: &mut Chance, number: u64, at: u64, faults: &Faults) -> Planned {
     let kind = ["quick.one", "quick.one", "quick.two", "slow.one", "long.one"][c.index(5)];
-    let mut some = |percent: u64, range: std::ops::Range<u64>| {
-        c.percent(percent).then(|| c.within(range))
-    };
+    let mut some =
+        |percent: u64, range: std::ops::Range<u64>| c.percent(percent).then(|| c.within(range));
     let delay_ms = some(20, 1..20_000);
     let start_within_ms = some(10, 1..20_000);
     let cancel_after_ms = some(10, 0..10_000);

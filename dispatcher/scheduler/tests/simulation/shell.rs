@@ -45,10 +45,12 @@ impl World {
 
     /// Makes one of the standbys lead.
     pub(crate) fn lead(&mut self, may: impl Fn(usize) -> bool) {
-        let is_standby =
-            |d: &Option<Dispatcher>| d.as_ref().is_some_and(|d| d.session.is_some() && !d.is_leading);
-        let candidates: Vec<usize> =
-            (0..self.dispatchers.len()).filter(|&n| may(n) && is_standby(&self.dispatchers[n])).collect();
+        let is_standby = |d: &Option<Dispatcher>| {
+            d.as_ref().is_some_and(|d| d.session.is_some() && !d.is_leading)
+        };
+        let candidates: Vec<usize> = (0..self.dispatchers.len())
+            .filter(|&n| may(n) && is_standby(&self.dispatchers[n]))
+            .collect();
         if candidates.is_empty() {
             return;
         }
@@ -149,10 +151,7 @@ impl World {
 
     pub(crate) fn wire(&mut self, session: SessionId, wire: Wire) {
         if wire == Wire::Store && self.store_is_down_until > self.now {
-            return self.after(
-                self.store_is_down_until - self.now,
-                Happening::Wire(session, wire),
-            );
+            return self.after(self.store_is_down_until - self.now, Happening::Wire(session, wire));
         }
         let repeats = if self.plan.is_calm { 0 } else { self.plan.faults.repeated_writes_percent };
         if wire == Wire::Store && self.chance.percent(repeats) {
@@ -172,7 +171,9 @@ impl World {
                 self.broker.declare_worker(number);
             }
             Some(Sent::Fill(queue, is_on)) => match is_on {
-                true if self.owners.contains_key(&session) => self.broker.consume(session, queue, 8),
+                true if self.owners.contains_key(&session) => {
+                    self.broker.consume(session, queue, 8)
+                }
                 true => {}
                 false => self.broker.cancel(session, queue),
             },

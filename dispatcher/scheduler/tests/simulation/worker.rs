@@ -14,7 +14,9 @@ pub(crate) type Key = (TaskId, u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Success,
-    Failure { is_permanent: bool },
+    Failure {
+        is_permanent: bool,
+    },
     /// Takes the process with it.
     Crash,
 }
