@@ -86,6 +86,9 @@ impl BulkWriter {
     }
 }
 
+/// A task of a bulk: what it says or why it is refused, and its payload.
+pub type JudgedTask = (Result<Submission, Refusal>, Bytes);
+
 /// Reads a bulk; each task is judged by itself, as if it had come alone.
 ///
 /// # Errors
@@ -97,7 +100,7 @@ pub fn read_bulk(
     names: &Names,
     now: Timestamp,
     mut fresh_id: impl FnMut() -> TaskId,
-) -> Result<Vec<(Result<Submission, Refusal>, Bytes)>, BulkError> {
+) -> Result<Vec<JudgedTask>, BulkError> {
     if body.len() > BYTES_MAX {
         return Err(BulkError::TooLarge);
     }

@@ -19,7 +19,7 @@ mod control;
 mod heartbeat;
 mod report;
 
-pub use bulk::{BulkError, BulkWriter, read_bulk};
+pub use bulk::{BulkError, BulkWriter, JudgedTask, read_bulk};
 pub use command::{Command, CommandAnswer};
 pub use control::{Control, Errand};
 pub use head::{Head, Task};

@@ -148,24 +148,23 @@ impl Scheduler {
 
     /// The start-by of a task has passed.
     pub(crate) fn start_by_passed(&mut self, id: TaskId, attempt: u32) {
-        let held: Vec<_> = self.entries.of(&id).map(|(car, e)| (car, e.phase.clone())).collect();
-        for (car, phase) in held {
-            match phase {
-                Phase::Waiting { .. } | Phase::Holding { .. } => {
-                    if self.entries.get(car).is_some_and(|e| e.facts.failures + e.facts.losses > 0)
-                    {
-                        // It was started in time; this is a retry.
-                        return;
-                    }
-                    self.unwait(car);
-                    return self.expire(car);
-                }
-                // Something is being decided about it: look again soon.
-                _ => {
-                    let soon = self.now + std::time::Duration::from_millis(100);
-                    return self.at(soon, Timer::StartBy { id, attempt });
-                }
+        let held = self.entries.of(&id).next().map(|(car, entry)| {
+            let waits = matches!(entry.phase, Phase::Waiting { .. } | Phase::Holding { .. });
+            (car, waits, entry.facts.failures + entry.facts.losses > 0)
+        });
+        match held {
+            // It was started in time; this is a retry.
+            Some((_, true, true)) => return,
+            Some((car, true, false)) => {
+                self.unwait(car);
+                return self.expire(car);
             }
+            // Something is being decided about it: look again soon.
+            Some((_, false, _)) => {
+                let soon = self.now + std::time::Duration::from_millis(100);
+                return self.at(soon, Timer::StartBy { id, attempt });
+            }
+            None => {}
         }
         // A worker has it: it refuses what it would start too late. Else it is in a lane, parked or
         // in a delay: its copy meets the final state when it comes by.
