@@ -31,7 +31,7 @@ bench: setup build ## Measure throughput and latency on this machine
 
 lint: ## Check formatting, and clippy without a warning
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy $(PROFILE) --workspace --all-targets -- -D warnings
 
 doc: ## Build the documentation of all crates, without a warning
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps

@@ -68,7 +68,8 @@ impl Pool {
                 }
                 _ => {
                     // A closed channel means that the session is over.
-                    let _ = inputs.send(Input::Event(Event::NothingToReissue { id, attempt }));
+                    let _ = inputs
+                        .send(Input::Event(Box::new(Event::NothingToReissue { id, attempt })));
                 }
             }
         });
@@ -87,7 +88,10 @@ async fn read_once(store: &Store, pool: &PoolName, inputs: &UnboundedSender<Inpu
                     let record = record.filter(|r| r.pool.as_ref() == Some(pool));
                     let Some(record) = record.map(crate::change::record_of) else { continue };
                     found += 1;
-                    if inputs.send(Input::Event(Event::FoundInFlight { id, record })).is_err() {
+                    if inputs
+                        .send(Input::Event(Box::new(Event::FoundInFlight { id, record })))
+                        .is_err()
+                    {
                         return false;
                     }
                 }

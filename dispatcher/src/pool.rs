@@ -42,7 +42,7 @@ pub(crate) enum Input {
     /// The broker has answered.
     Posted(Vec<OpId>, Publication),
     /// Something for the scheduler that took a look-up first.
-    Event(Event),
+    Event(Box<Event>),
     /// The head of a copy that a foreign worker handed over without one; `None` if nobody knows it.
     Completed(CarId, Option<Box<Head>>),
     /// The session is over.
@@ -212,7 +212,7 @@ impl Pool {
                 };
                 events.extend(ops.into_iter().map(|op| Event::Published { op, outcome }));
             }
-            Input::Event(event) => events.push(event),
+            Input::Event(event) => events.push(*event),
             Input::Completed(car, head) => session.cars.complete(car, head, events),
             Input::Failed(why) => return Ok(Some(why)),
         }

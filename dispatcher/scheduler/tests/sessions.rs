@@ -1,4 +1,5 @@
 //! Sessions, workers and copies that overtake each other, event by event.
+#![expect(clippy::unwrap_used, reason = "what cannot be is a failed test")]
 
 use taskyard_model::{Backoff, CopyFacts, Labels, Source, State, TaskId, Timestamp, WorkerId};
 use taskyard_scheduler::{

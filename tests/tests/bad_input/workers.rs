@@ -44,13 +44,8 @@ fn reports() -> Vec<Case> {
     let no_attempt = Case::of("report without attempt", Aside("x-task-attempt is missing"))
         .to("taskyard.outcomes", "default")
         .with(|p| p.with_type("failed".into()));
-    let own_train = |head: &str| {
-        let body = cars(&[(head, "payload")]);
-        let copy = returned("returned train", Aside("")).body(body);
-        copy.with(|p| p.with_content_type("application/vnd.taskyard.train".into()))
-    };
     let copy = |name: &str, then| returned(name, then).with(|p| p.with_type("echo".into()));
-    let mut all = vec![
+    vec![
         no_attempt,
         report("report of no type", "", Aside("none of")),
         report("report of another type", "done", Aside("none of")),
@@ -101,7 +96,17 @@ fn reports() -> Vec<Case> {
         copy("returned priority", Aside("priority"))
             .number("x-task-attempt", 1)
             .with(|p| p.with_priority(200)),
-    ];
+    ]
+}
+
+/// Trains of our own workers, come back with a head that breaks the rules.
+fn heads() -> Vec<Case> {
+    let long = "x".repeat(300);
+    let own_train = |head: &str| {
+        let body = cars(&[(head, "payload")]);
+        let copy = returned("returned train", Aside("")).body(body);
+        copy.with(|p| p.with_content_type("application/vnd.taskyard.train".into()))
+    };
     let heads = [
         (r#"{"id":"t","k":"echo","p":200}"#.to_owned(), "priority"),
         (r#"{"id":"t","k":"echo","s":0}"#.to_owned(), "slots"),
@@ -110,8 +115,7 @@ fn reports() -> Vec<Case> {
         (format!(r#"{{"id":"t","k":"echo","ci":"{long}"}}"#), "255"),
         (r#"{"id":"t","k":"a b"}"#.to_owned(), "head of car 0"),
     ];
-    all.extend(heads.into_iter().map(|(head, why)| Case { then: Aside(why), ..own_train(&head) }));
-    all
+    heads.into_iter().map(|(head, why)| Case { then: Aside(why), ..own_train(&head) }).collect()
 }
 
 #[tokio::test]
@@ -120,6 +124,7 @@ async fn reports_that_are_none_are_put_aside() -> anyhow::Result<()> {
     yard.expect_warnings("nobody knows");
     yard.expect_warnings("unknown task");
     hold(&yard, &reports()).await?;
+    hold(&yard, &heads()).await?;
     yard.finish()
 }
 

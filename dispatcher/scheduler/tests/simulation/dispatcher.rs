@@ -284,12 +284,12 @@ impl Dispatcher {
                 post(sent, queue, Body::Copies(body), lie, vec![op], may_share);
             }
             Effect::Move { op, car, to, update } => self.move_car(now, op, car, to, &update, sent),
-            Effect::Reply { op, id, to, body } => {
+            Effect::Reply { op, id, body, .. } => {
                 let state = match body {
                     ReplyBody::Report { state, .. } => Some(state),
                     ReplyBody::Stored => None,
                 };
-                let body = Body::Reply { id, to, state };
+                let body = Body::Reply { id, state };
                 post(sent, Queue::Replies, body, None, vec![op], false);
             }
             Effect::Release(car) => self.settle(car, sent),

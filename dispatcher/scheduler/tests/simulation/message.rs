@@ -31,6 +31,7 @@ pub(crate) struct Report {
 
 /// What a message carries. A payload is not modelled: who has the facts has the task.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "few are alive at a time")]
 pub(crate) enum Body {
     Submission {
         facts: Facts,
@@ -53,7 +54,6 @@ pub(crate) enum Body {
     },
     Reply {
         id: TaskId,
-        to: ReplyTo,
         state: Option<State>,
     },
 }

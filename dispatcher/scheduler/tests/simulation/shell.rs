@@ -219,7 +219,7 @@ impl World {
         let outcome = if is_routed { Outcome::Confirmed } else { Outcome::Returned };
         let worst = if self.plan.is_calm { 20 } else { self.plan.faults.slow_confirm_ms };
         let wait = self.chance.delay(2, worst);
-        self.after(wait, Happening::Told(session, Input::Posted(ops, outcome)));
+        self.after(wait, Happening::Told(session, Box::new(Input::Posted(ops, outcome))));
     }
 
     /// An answer reaches the process, if the session still lives.
