@@ -89,13 +89,17 @@ impl Scheduler {
         let waits = |phase: &Phase| matches!(phase, Phase::Waiting { .. } | Phase::Holding { .. });
         let held: Vec<CarId> =
             self.entries.of(id).filter(|(_, e)| waits(&e.phase)).map(|(car, _)| car).collect();
-        for car in held {
-            self.unwait(car);
-            self.release(car);
-        }
+        held.iter().for_each(|car| self.unwait(*car));
+        // One of them stays until the reply is out: whoever comes after this process meets it again.
+        let mut held = held.into_iter();
         if let Some(to) = before.and_then(|record| record.reply) {
-            self.reply(None, id, to, ReplyBody::Stored, true);
+            let keeper = held.next();
+            if let Some(entry) = keeper.and_then(|car| self.entries.get_mut(car)) {
+                entry.phase = Phase::Checking;
+            }
+            self.reply(keeper, id, to, ReplyBody::Stored, true);
         }
+        held.for_each(|car| self.release(car));
     }
 
     /// A copy came back that somebody had asked to end.

@@ -167,6 +167,7 @@ impl Scheduler {
         let is_second = was_new && !entry.copy.is_redelivered;
         let slots = entry.facts.slots;
         let id = entry.facts.id.clone();
+        let wanted = entry.facts.reply.clone();
         if let Some(worker) = self.workers.get_mut(number) {
             // What was reserved is booked anew by the flight, or free.
             worker.used = worker.used.saturating_sub(slots);
@@ -176,7 +177,11 @@ impl Scheduler {
             // A second submission finds the first one's dispatch: that is not its own.
             Answer::Refused(_) if is_second => false,
             Answer::Refused(record) => self.workers.get(number).is_some_and(|worker| {
-                record.as_ref().is_some_and(|record| record.is_dispatch(attempt, &worker.id))
+                record.as_ref().is_some_and(|record| {
+                    // Asked again after a lost answer, two submissions look alike but for their reply.
+                    let is_same = !was_new || wanted.is_none() || record.reply == wanted;
+                    is_same && record.is_dispatch(attempt, &worker.id)
+                })
             }),
         };
         if is_ours {

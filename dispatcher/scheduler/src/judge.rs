@@ -99,9 +99,18 @@ impl Scheduler {
         let Some(reply) = entry.facts.reply.clone().filter(|_| is_submission) else { return };
         let id = entry.facts.id.clone();
         self.readdress(&id, &reply);
-        let fields = vec![Field::Reply(Some(reply))];
+        let fields = vec![Field::Reply(Some(reply.clone()))];
         let write = Write::new(&id, Transition::Readdress, Expect::Any, State::Queued, fields);
-        self.write(write, Pending::Last(None));
+        self.write(write, Pending::NoteReply { id, reply });
+    }
+
+    /// A task that ended meanwhile has told the address before this one.
+    pub(crate) fn reply_noted(&mut self, id: &TaskId, reply: ReplyTo, answer: &Answer) {
+        if let Answer::Refused(Some(record)) = answer
+            && record.state.is_final()
+        {
+            self.reply(None, id, reply, ReplyBody::Stored, false);
+        }
     }
 
     fn forget_due(&mut self, car: CarId) {

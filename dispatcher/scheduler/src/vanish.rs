@@ -376,16 +376,17 @@ impl Scheduler {
         failure: &Failure,
         answer: &crate::event::Answer,
     ) {
-        if !matches!(answer, crate::event::Answer::Applied(_)) {
-            return;
-        }
-        if let Some(flight) = self.flights.get(id).filter(|f| f.attempt == attempt) {
-            let reply = flight.reply.clone();
+        let crate::event::Answer::Applied(before) = answer else { return };
+        if self.flights.get(id).is_some_and(|f| f.attempt == attempt) {
             self.reissue(id);
             self.ask_cancel(id);
-            if let (true, Some(to)) = (failure.state.is_final(), reply) {
-                self.reply(None::<CarId>, id, to, ReplyBody::Stored, true);
-            }
+        } else {
+            // The books were closed meanwhile: what is on record is carried on all the same.
+            self.effect(Effect::Reissue { id: id.clone(), attempt });
+        }
+        let reply = before.as_ref().and_then(|record| record.reply.clone());
+        if let (true, Some(to)) = (failure.state.is_final(), reply) {
+            self.reply(None::<CarId>, id, to, ReplyBody::Stored, true);
         }
         match failure.state.is_final() {
             true => self.note(Note::Finished { id: id.clone(), state: failure.state, kind: None }),

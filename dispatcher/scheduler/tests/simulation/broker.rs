@@ -108,11 +108,12 @@ impl Broker {
         }
     }
 
-    /// Rejected without requeue: to the dispatcher.
-    pub(crate) fn reject(&mut self, session: SessionId, tag: u64) {
-        if let Some((_, message)) = self.settle(session, tag) {
-            self.dead_letter(message, Source::WorkerNacked);
-        }
+    /// Rejected without requeue: to the dispatcher. Returns the tasks in it.
+    pub(crate) fn reject(&mut self, session: SessionId, tag: u64) -> Vec<TaskId> {
+        let Some((_, message)) = self.settle(session, tag) else { return Vec::new() };
+        let tasks = message.body.holds();
+        self.dead_letter(message, Source::WorkerNacked);
+        tasks
     }
 
     fn dead_letter(&mut self, message: Message, death: Source) {

@@ -18,6 +18,7 @@ pub(crate) struct Oracle {
     may_be_cancelled: BTreeSet<TaskId>,
     /// Redis has lost something: records may be older than what was seen.
     has_forgotten: bool,
+    was_nacked: BTreeSet<TaskId>,
 }
 
 impl Oracle {
@@ -35,6 +36,10 @@ impl Oracle {
 
     pub(crate) fn ran_well(&mut self, id: &TaskId) {
         self.ran_well.insert(id.clone());
+    }
+
+    pub(crate) fn nacked(&mut self, id: &TaskId) {
+        self.was_nacked.insert(id.clone());
     }
 
     pub(crate) fn store_forgot(&mut self) {
@@ -74,13 +79,16 @@ impl Oracle {
             State::Succeeded => self.ran_well.contains(id),
             // A suspect task that nobody saw start is charged with the death of its worker too.
             // One that its worker does not end, or never began, fails at its limit.
+            // The nacked delivery and the report before it may be read by two dispatchers.
             State::Failed => {
                 self.ran.contains(id)
+                    || self.was_nacked.contains(id)
                     || after.losses > after.max_losses
                     || planned().any(|task| task.facts.timeout_ms.is_some())
-                    || id.as_str().starts_with("given")
+                    || is_given(id)
             }
-            State::Cancelled => self.may_be_cancelled.contains(id),
+            // What timed out is asked to end; where that was forgotten, its worker's word counts.
+            State::Cancelled => self.may_be_cancelled.contains(id) || self.has_forgotten,
             State::Expired => {
                 planned().next().is_none() || planned().any(|t| t.start_within_ms.is_some())
             }
@@ -139,7 +147,10 @@ impl Oracle {
         }
         for (id, &state) in &self.ended {
             // Above 64 KiB no payload is kept: what timed out and then succeeded after all has none.
-            let is_large = |task: &Planned| task.facts.id == *id && task.facts.bytes > 64 * 1024;
+            let is_large = |task: &Planned| {
+                let may_be = if task.is_named { task.facts.id == *id } else { is_given(id) };
+                may_be && task.facts.bytes > 64 * 1024
+            };
             if state == State::Failed && !buried.contains(id) && !plan.tasks.iter().any(is_large) {
                 return Err(format!("{id} failed and is not among the dead letters"));
             }
@@ -150,4 +161,9 @@ impl Oracle {
         }
         Ok(())
     }
+}
+
+/// Whether the submission had no id of its own: which one it was, the id does not tell.
+fn is_given(id: &TaskId) -> bool {
+    id.as_str().starts_with("given")
 }

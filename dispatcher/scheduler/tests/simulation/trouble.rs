@@ -88,7 +88,10 @@ impl World {
                     self.after(wait, Happening::WorkerSays(number, session, report));
                 }
                 (Act::Ack(tag), Some(session)) => self.broker.ack(session, tag),
-                (Act::Reject(tag), Some(session)) => self.broker.reject(session, tag),
+                (Act::Reject(tag), Some(session)) => {
+                    let nacked = self.broker.reject(session, tag);
+                    nacked.iter().for_each(|id| self.oracle.nacked(id));
+                }
                 (Act::Say(_) | Act::Ack(_) | Act::Reject(_), None) => {}
                 (Act::Later(ms, key, due), _) => {
                     self.after(ms, Happening::WorkerDue(number, boot, key, due));

@@ -261,7 +261,13 @@ impl World {
         for made in std::mem::take(&mut self.store.made) {
             let (id, transition, state) = (&made.id, made.transition, made.after.state);
             let attempt = made.after.attempt;
-            self.trace.line(self.now, format_args!("{id}:{attempt} {transition:?}: {state}"));
+            self.trace.line(
+                self.now,
+                format_args!(
+                    "{id}:{attempt} {transition:?}: {state} reply {:?}",
+                    made.after.reply.as_ref().map(|r| &r.queue)
+                ),
+            );
             if let Err(breach) = self.oracle.made(&made, &self.plan) {
                 self.breach(breach);
             }
