@@ -241,7 +241,7 @@ impl Scheduler {
             is_timed_out: false,
             is_suspect: facts.is_suspect,
             is_long: !is_short,
-            has_copy: false,
+            copy_until: Timestamp::ZERO,
             is_cancel_asked: false,
             kind: Some(facts.kind.clone()),
             counts: Some(Counts::of(&facts)),

@@ -51,8 +51,9 @@ pub(crate) struct Flight {
     pub(crate) is_suspect: bool,
     /// Its kind is not known to be short: it holds its slots.
     pub(crate) is_long: bool,
-    /// Its durable copy is on its way round the delays, or held here: nothing has vanished.
-    pub(crate) has_copy: bool,
+    /// Until then its durable copy is known to be on its way round the delays: nothing has vanished.
+    /// After that it may have come back to another leader.
+    pub(crate) copy_until: Timestamp,
     pub(crate) is_cancel_asked: bool,
     /// Unknown where it was only seen in a heartbeat or in the store.
     pub(crate) kind: Option<Kind>,

@@ -17,6 +17,8 @@ use taskyard_model::{
 const ROUND: Duration = Duration::from_secs(4);
 const LONG_ROUND: Duration = Duration::from_secs(32);
 const ROUNDS_SHORT: u32 = 3;
+/// So long after its time a copy on its way round is still expected.
+const COPY_GRACE: Duration = Duration::from_secs(60);
 /// A worker that lives beats within this time.
 const BEAT_WITHIN: Duration = Duration::from_millis(2_500);
 /// A copy whose worker has yet to beat is judged again so soon.
@@ -339,7 +341,7 @@ impl Scheduler {
         let wait = if entry.facts.rounds >= ROUNDS_SHORT { LONG_ROUND } else { ROUND };
         let id = entry.facts.id.clone();
         if let Some(flight) = self.flights.get_mut(&id).filter(|f| f.attempt == record.attempt) {
-            flight.has_copy = true;
+            flight.copy_until = self.now + wait + COPY_GRACE;
         }
         self.later(car, self.now + wait);
     }
@@ -426,7 +428,7 @@ impl Scheduler {
             is_timed_out: false,
             is_suspect: false,
             is_long: true,
-            has_copy: false,
+            copy_until: Timestamp::ZERO,
             is_cancel_asked: record.is_cancel_asked,
             kind: None,
             counts: None,

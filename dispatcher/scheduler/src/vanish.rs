@@ -265,7 +265,8 @@ impl Scheduler {
             && (flight.absent >= 2 || is_silent)
             && self.now.since(flight.dispatched_at) > self.settings.lie * 2
             && !was_issued
-            && (flight.is_timed_out || !flight.has_copy && self.entries.of(id).next().is_none())
+            && (flight.is_timed_out
+                || flight.copy_until <= self.now && self.entries.of(id).next().is_none())
     }
 
     /// Whatever workers reported before the marker was published has been read by now.
