@@ -50,12 +50,11 @@ impl Scheduler {
             }),
         };
         let verdict = taskyard_model::judge(copy, live, books);
-        if let (
-            Verdict::Keep | Verdict::Resend | Verdict::CameBack | Verdict::Later,
-            Some(record),
-        ) = (verdict, &record)
+        if let (Verdict::Keep | Verdict::Resend | Verdict::CameBack | Verdict::Later, Some(record)) =
+            (verdict, &record)
+            && self.note_reply(car, record)
         {
-            self.note_reply(car, record);
+            return;
         }
         match (verdict, record) {
             (Verdict::Expire, _) => self.expire(car),
@@ -94,24 +93,25 @@ impl Scheduler {
     }
 
     /// A submission that comes again may be the second one of its task, whose reply address nobody
-    /// has recorded yet: it died with whoever was about to.
-    fn note_reply(&mut self, car: CarId, record: &Record) {
-        let Some(entry) = self.entries.get(car) else { return };
+    /// has recorded yet: it died with whoever was about to. Whether that is being done now; nothing
+    /// else happens to the copy before.
+    fn note_reply(&mut self, car: CarId, record: &Record) -> bool {
+        let Some(entry) = self.entries.get(car) else { return false };
         let is_submission = entry.copy.source == Source::Submit && record.reply.is_none();
-        let Some(reply) = entry.facts.reply.clone().filter(|_| is_submission) else { return };
+        let Some(reply) = entry.facts.reply.clone().filter(|_| is_submission) else { return false };
         let id = entry.facts.id.clone();
         self.readdress(&id, &reply);
-        let fields = vec![Field::Reply(Some(reply.clone()))];
+        let fields = vec![Field::Reply(Some(reply))];
         let write = Write::new(&id, Transition::Readdress, Expect::Any, State::Queued, fields);
-        self.write(write, Pending::NoteReply { id, reply });
+        self.write(write, Pending::NoteReply(car));
+        true
     }
 
-    /// A task that ended meanwhile has told the address before this one.
-    pub(crate) fn reply_noted(&mut self, id: &TaskId, reply: ReplyTo, answer: &Answer) {
-        if let Answer::Refused(Some(record)) = answer
-            && record.state.is_final()
-        {
-            self.reply(None, id, reply, ReplyBody::Stored, false);
+    pub(crate) fn reply_noted(&mut self, car: CarId, answer: Answer) {
+        let Some(entry) = self.entries.get(car) else { return };
+        match answer {
+            Answer::Applied(_) => self.read(entry.facts.id.clone(), Pending::Probe(car)),
+            Answer::Refused(record) => self.judge(car, record),
         }
     }
 

@@ -2,7 +2,7 @@ use crate::class::{ClassKey, Classes};
 use crate::entry::{Entries, Entry, Phase};
 use crate::event::{
     Answer, Command, Effect, Event, Expect, Field, HeadUpdate, Keep, Note, OpId, Outcome, Payload,
-    Place, Record, RefusedSubmission, ReplyTo, ReportFacts, Write,
+    Place, Record, RefusedSubmission, ReportFacts, Write,
 };
 use crate::facts::{CarId, Facts};
 use crate::flight::Flight;
@@ -43,7 +43,7 @@ pub(crate) enum Pending {
     /// A later reply address is being recorded.
     Readdress(CarId),
     /// The reply address of a copy that stays is being recorded.
-    NoteReply { id: TaskId, reply: ReplyTo },
+    NoteReply(CarId),
     /// A lost record is being written anew.
     Rebuild(CarId),
     /// A forgotten attempt is being recorded.
@@ -364,7 +364,7 @@ impl Scheduler {
                 Answer::Refused(record) | Answer::Applied(record) => self.judge(car, record),
             },
             Pending::Readdress(car) => self.readdressed(car, answer),
-            Pending::NoteReply { id, reply } => self.reply_noted(&id, reply, &answer),
+            Pending::NoteReply(car) => self.reply_noted(car, answer),
             Pending::Rebuild(car) => self.rebuilt(car, answer),
             Pending::Adopt(car) => self.adopted(car, answer),
             Pending::Dispatch { car, worker, attempt } => {
