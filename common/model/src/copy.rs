@@ -21,6 +21,14 @@ pub enum Source {
     Report,
 }
 
+impl Source {
+    /// Whether it comes straight from a submitter.
+    #[must_use]
+    pub fn is_submission(self) -> bool {
+        matches!(self, Source::Submit | Source::SubmitExpired)
+    }
+}
+
 /// What is known of a copy from the message itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CopyFacts {

@@ -97,7 +97,7 @@ impl Scheduler {
     /// else happens to the copy before.
     fn note_reply(&mut self, car: CarId, record: &Record) -> bool {
         let Some(entry) = self.entries.get(car) else { return false };
-        let is_submission = entry.copy.source == Source::Submit && record.reply.is_none();
+        let is_submission = entry.copy.source.is_submission() && record.reply.is_none();
         let Some(reply) = entry.facts.reply.clone().filter(|_| is_submission) else { return false };
         let id = entry.facts.id.clone();
         self.readdress(&id, &reply);
@@ -180,8 +180,8 @@ impl Scheduler {
     fn drop_copy(&mut self, car: CarId, record: &Record) {
         let Some(entry) = self.entries.get(car) else { return };
         let id = entry.facts.id.clone();
-        let reply = entry.facts.reply.clone().filter(|_| entry.copy.source == Source::Submit);
-        if entry.copy.source == Source::Submit && !entry.copy.is_redelivered {
+        let reply = entry.facts.reply.clone().filter(|_| entry.copy.source.is_submission());
+        if entry.copy.source.is_submission() && !entry.copy.is_redelivered {
             self.note(Note::Repeated(id.clone()));
         }
         let Some(reply) = reply.filter(|reply| record.reply.as_ref() != Some(reply)) else {
@@ -392,7 +392,7 @@ impl Scheduler {
             return self.bury(car);
         }
         self.end_flight(&id, attempt);
-        let is_submission = self.entries.get(car).is_some_and(|e| e.copy.source == Source::Submit);
+        let is_submission = self.entries.get(car).is_some_and(|e| e.copy.source.is_submission());
         if is_submission {
             self.note(Note::Repeated(id.clone()));
         }

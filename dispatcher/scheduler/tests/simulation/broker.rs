@@ -163,11 +163,16 @@ impl Broker {
         }
     }
 
-    /// An operator empties a worker's queue, or deletes it with all that is unacked there.
-    pub(crate) fn purge_worker(&mut self, worker: usize, is_deleted: bool) {
+    /// An operator empties a worker's queue, or deletes it with all that is unacked there. What a
+    /// foreign worker has had may stay: once it has reported a failure, that delivery is the only copy.
+    pub(crate) fn purge_worker(&mut self, worker: usize, is_deleted: bool, is_foreign: bool) {
         let queue = Queue::Worker(worker);
         for message in self.queues.remove(&queue).unwrap_or_default() {
-            self.dropped(&message);
+            if is_foreign && message.is_redelivered {
+                self.queues.entry(queue).or_default().push_back(message);
+            } else {
+                self.dropped(&message);
+            }
         }
         if is_deleted {
             self.workers.remove(&worker);

@@ -227,8 +227,9 @@ impl World {
     fn lose_queue(&mut self, number: usize) {
         // The delivery that a foreign worker nacks is the only copy once its report is recorded:
         // with the queue it is gone, as the promise says.
-        let is_deleted = self.chance.percent(50) && !self.workers[number].manners.is_foreign;
-        self.broker.purge_worker(number, is_deleted);
+        let is_foreign = self.workers[number].manners.is_foreign;
+        let is_deleted = self.chance.percent(50) && !is_foreign;
+        self.broker.purge_worker(number, is_deleted, is_foreign);
         if is_deleted {
             self.reconnect_worker(number);
         }
