@@ -18,8 +18,8 @@ pub enum LogFormat {
 /// Colours only on a terminal. A second call changes nothing.
 pub fn init(format: LogFormat, level: &str) {
     let filter = EnvFilter::try_from_default_env()
-        .or_else(|_| EnvFilter::try_new(format!("{level},lapin=error,async_rs=error")))
-        .unwrap_or_else(|_| EnvFilter::new("info,lapin=error"));
+        .or_else(|_| EnvFilter::try_new(format!("{level},lapin=off,async_rs=off")))
+        .unwrap_or_else(|_| EnvFilter::new("info,lapin=off,async_rs=off"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // An error means that somebody (a test) has begun to log already.
     let _ = match format {

@@ -1,7 +1,7 @@
 //! The state of tasks in Redis.
 //!
-//! One script makes every change: it compares state and attempt, then sets. It is called in
-//! pipelines over one connection ([`Store::run`]). What only people look at goes through [`View`],
+//! One script makes every change: it compares state and attempt, then sets; the first record of a task
+//! goes a shorter way (`fresh`). Calls go in pipelines over one connection ([`Store::run`]). What only people look at goes through [`View`],
 //! off the hot path. Only a dispatcher has a store; everyone else reads, with a [`Reader`].
 //!
 //! **Invariant:** nothing outside this module names the Redis client.
@@ -14,6 +14,7 @@ mod change;
 mod error;
 mod record;
 
+mod fresh;
 mod link;
 mod script;
 
@@ -23,6 +24,7 @@ mod reader;
 mod view;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use change::{Change, Expect, Keep, Op, PayloadOp, Value};
 pub use error::StoreError;
@@ -35,6 +37,7 @@ pub use settings::RedisSettings;
 pub use view::{View, WorkerRow, WorkerState};
 
 use link::{Link, Live, Patience};
+use script::{Call, Undecided};
 
 /// The records of tasks: the dispatcher's side of Redis.
 ///
@@ -45,6 +48,8 @@ use link::{Link, Live, Patience};
 pub struct Store {
     link: Arc<Link>,
     keys: Arc<Keys>,
+    /// `RESTORE` is forbidden here, or not understood.
+    is_restore_refused: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -64,7 +69,7 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let link = Arc::new(Link::new(settings, patience)?);
         link.live().await?;
-        Ok(Self { link, keys: Arc::new(Keys::new(namespace)) })
+        Ok(Self { link, keys: Arc::new(Keys::new(namespace)), is_restore_refused: Arc::default() })
     }
 
     /// The names of the keys.
@@ -74,6 +79,9 @@ impl Store {
     }
 
     /// Does everything in one pipeline, in this order; one answer for each op, in the same order.
+    ///
+    /// A first record ([`Transition::Accept`], [`Transition::AcceptDispatched`]) of a task that has one
+    /// already is decided after the rest of its call, so such an op should be the task's last one there.
     ///
     /// Ops are done one by one, each by itself: one that Redis refuses ([`Answer::Failed`]) leaves
     /// the others alone. Any number of calls may be under way at once.
@@ -95,27 +103,50 @@ impl Store {
             return Err(StoreError::Misuse { what });
         }
         let live = self.link.live().await?;
-        let mut replies = self.send(&live, ops.iter()).await?;
-        let forgotten = script::forgotten(ops, &replies);
-        if !forgotten.is_empty() {
-            self.link.reload(&live).await?;
-            let again = self.send(&live, forgotten.iter().map(|&(_, op)| op)).await?;
-            for (&(at, _), reply) in forgotten.iter().zip(again) {
-                replies[at] = reply;
-            }
+        let may_restore = !self.is_restore_refused.load(Ordering::Relaxed);
+        let calls: Vec<Call> = ops.iter().map(|op| Call::of(op, may_restore)).collect();
+        let mut replies = self.send(&live, &calls).await?;
+        let undecided = script::undecided(&calls, &replies);
+        if !undecided.is_empty() {
+            self.decide(&live, &undecided, &mut replies).await?;
         }
         let mut replies = replies.into_iter();
-        Ok(ops.iter().map(|op| script::answer(op, &mut replies)).collect())
+        Ok(calls.iter().map(|call| script::answer(call, &mut replies)).collect())
     }
 
-    async fn send(
+    /// Asks the script where the short way did not decide or the script was forgotten, and puts its
+    /// answers in place.
+    async fn decide(
         &self,
         live: &Live,
-        ops: impl ExactSizeIterator<Item = &Op>,
-    ) -> Result<Vec<redis::Value>, StoreError> {
-        let mut pipeline = redis::Pipeline::with_capacity(ops.len());
-        for op in ops {
-            script::add(&mut pipeline, op, &live.scripts, &self.keys);
+        undecided: &[Undecided<'_>],
+        replies: &mut [redis::Value],
+    ) -> Result<(), StoreError> {
+        if undecided.iter().any(|one| one.is_forgotten) {
+            self.link.reload(live).await?;
+        }
+        if undecided.iter().any(|one| one.is_restore_refused) {
+            self.is_restore_refused.store(true, Ordering::Relaxed);
+        }
+        let calls: Vec<Call> = undecided.iter().map(|one| Call::of(one.op, false)).collect();
+        let answers = self.send(live, &calls).await?;
+        let mut undo = redis::Pipeline::new();
+        for (one, reply) in undecided.iter().zip(answers) {
+            if let Op::Change(change) = one.op
+                && one.has_stored
+                && script::is_without_payload(&reply)
+            {
+                undo.add_command(fresh::undo(change, &self.keys));
+            }
+            replies[one.at] = reply;
+        }
+        self.link.call_on(live, &undo).await.map(drop)
+    }
+
+    async fn send(&self, live: &Live, calls: &[Call<'_>]) -> Result<Vec<redis::Value>, StoreError> {
+        let mut pipeline = redis::Pipeline::with_capacity(calls.len() * 2);
+        for call in calls {
+            script::add(&mut pipeline, call, &live.scripts, &self.keys);
         }
         self.link.call_on(live, &pipeline).await
     }

@@ -2,10 +2,11 @@ use std::sync::LazyLock;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Cmd, Pipeline, RedisWrite, Value as Reply};
-use taskyard_model::{TaskId, Transition};
+use taskyard_model::{State, TaskId, Transition};
 
 use super::change::{allowed, takes_in};
 use super::error::is_noscript;
+use super::fresh;
 use super::keys::{Keys, PAYLOAD_SUFFIX};
 use super::record::RECORD_FIELDS;
 use super::{Answer, Change, Expect, Keep, Op, PayloadOp, Record, StoreError, Value};
@@ -42,16 +43,48 @@ pub(super) async fn load(connection: &mut MultiplexedConnection) -> Result<Scrip
     }
 }
 
-/// Appends an op's commands: one, or two for [`Op::Payload`].
-pub(super) fn add(pipeline: &mut Pipeline, op: &Op, scripts: &Scripts, keys: &Keys) {
-    match op {
-        Op::Change(change) => {
+/// How an op is carried out.
+#[derive(Clone, Copy)]
+pub(super) enum Call<'a> {
+    /// As its commands, a change by the script.
+    Plain(&'a Op),
+    /// A first record, by the short way.
+    Fresh(&'a Op, &'a Change),
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn of(op: &'a Op, may_restore: bool) -> Self {
+        match op {
+            Op::Change(change) if may_restore && fresh::is_fresh(change) => Call::Fresh(op, change),
+            op => Call::Plain(op),
+        }
+    }
+
+    /// Commands, and so replies.
+    fn count(self) -> usize {
+        match self {
+            Call::Fresh(_, change) => fresh::count(change),
+            Call::Plain(Op::Change(_) | Op::Read(_)) => 1,
+            Call::Plain(Op::Payload(_)) => 2,
+        }
+    }
+}
+
+/// Appends the commands of a call.
+pub(super) fn add(pipeline: &mut Pipeline, call: &Call, scripts: &Scripts, keys: &Keys) {
+    match *call {
+        Call::Fresh(_, change) => {
+            fresh::commands(change, keys).for_each(|cmd| {
+                pipeline.add_command(cmd);
+            });
+        }
+        Call::Plain(Op::Change(change)) => {
             pipeline.add_command(change_command(change, scripts, keys));
         }
-        Op::Read(id) => {
+        Call::Plain(Op::Read(id)) => {
             pipeline.add_command(read_command(id, keys));
         }
-        Op::Payload(id) => {
+        Call::Plain(Op::Payload(id)) => {
             let mut get = Cmd::with_capacity(2, KEY_BYTES);
             get.arg("GET");
             write_payload_key(&mut get, id, keys);
@@ -60,21 +93,66 @@ pub(super) fn add(pipeline: &mut Pipeline, op: &Op, scripts: &Scripts, keys: &Ke
     }
 }
 
-/// The ops that were refused because Redis has forgotten our scripts, each with the place of its
-/// reply. Only these are repeated: the others were done, and would be refused the second time.
-pub(super) fn forgotten<'a>(ops: &'a [Op], replies: &[Reply]) -> Vec<(usize, &'a Op)> {
-    let mut at = 0;
+/// An op that has to be asked of the script, now. Only these are repeated: the others were done, and
+/// would be refused the second time.
+pub(super) struct Undecided<'a> {
+    /// The place of its reply.
+    pub(super) at: usize,
+    pub(super) op: &'a Op,
+    /// Redis has forgotten the script.
+    pub(super) is_forgotten: bool,
+    /// The short way is closed here.
+    pub(super) is_restore_refused: bool,
+    /// The short way has stored its payload.
+    pub(super) has_stored: bool,
+}
+
+pub(super) fn undecided<'a>(calls: &[Call<'a>], replies: &[Reply]) -> Vec<Undecided<'a>> {
+    let mut end = 0;
     let mut found = Vec::new();
-    for op in ops {
-        if matches!(replies.get(at), Some(Reply::ServerError(error)) if is_noscript(error)) {
-            found.push((at, op));
+    for call in calls {
+        let begin = end;
+        end += call.count();
+        let Some(replies) = replies.get(begin..end) else { break };
+        match call {
+            Call::Plain(op) => {
+                let is_forgotten =
+                    matches!(replies, [Reply::ServerError(error), ..] if is_noscript(error));
+                if is_forgotten {
+                    found.push(Undecided {
+                        at: begin,
+                        op,
+                        is_forgotten,
+                        is_restore_refused: false,
+                        has_stored: false,
+                    });
+                }
+            }
+            Call::Fresh(op, _) => {
+                let Some(Reply::ServerError(error)) = replies.last() else { continue };
+                if let Some(is_restore_refused) = fresh::is_undecided(error) {
+                    found.push(Undecided {
+                        at: end - 1,
+                        op,
+                        is_forgotten: false,
+                        is_restore_refused,
+                        has_stored: matches!(replies, [Reply::Okay, _]),
+                    });
+                }
+            }
         }
-        at += match op {
-            Op::Change(_) | Op::Read(_) => 1,
-            Op::Payload(_) => 2,
-        };
     }
     found
+}
+
+/// Whether the script refused, and no worker has the task: then no payload is kept.
+pub(super) fn is_without_payload(reply: &Reply) -> bool {
+    match changed(reply.clone()) {
+        Ok(Answer::Refused(record)) => {
+            !record.is_some_and(|r| matches!(r.state, State::Dispatched | State::Running))
+        }
+        _ => false,
+    }
 }
 
 /// Room for a key of usual length.
@@ -144,11 +222,11 @@ pub(super) fn read_command(id: &TaskId, keys: &Keys) -> Cmd {
     cmd
 }
 
-fn write_task_key(cmd: &mut Cmd, id: &TaskId, keys: &Keys) {
+pub(super) fn write_task_key(cmd: &mut Cmd, id: &TaskId, keys: &Keys) {
     write_parts(cmd, &[keys.task_prefix(), id.as_str()]);
 }
 
-fn write_payload_key(cmd: &mut Cmd, id: &TaskId, keys: &Keys) {
+pub(super) fn write_payload_key(cmd: &mut Cmd, id: &TaskId, keys: &Keys) {
     write_parts(cmd, &[keys.payload_prefix(), id.as_str(), PAYLOAD_SUFFIX]);
 }
 
@@ -161,8 +239,16 @@ fn write_parts(cmd: &mut Cmd, parts: &[&str]) {
     }
 }
 
-/// The answer to an op out of the replies to its commands.
-pub(super) fn answer(op: &Op, replies: &mut impl Iterator<Item = Reply>) -> Answer {
+/// The answer to a call out of the replies to its commands.
+pub(super) fn answer(call: &Call, replies: &mut impl Iterator<Item = Reply>) -> Answer {
+    let op = match *call {
+        Call::Plain(op) => op,
+        Call::Fresh(op, change) => {
+            // What became of the payload does not matter: it is a second copy.
+            replies.by_ref().take(fresh::count(change) - 1).for_each(drop);
+            op
+        }
+    };
     let mut next = || match replies.next() {
         Some(Reply::ServerError(error)) => Err(StoreError::from_server(&error)),
         Some(reply) => Ok(reply),
@@ -183,9 +269,10 @@ pub(super) fn answer(op: &Op, replies: &mut impl Iterator<Item = Reply>) -> Answ
     answer.unwrap_or_else(Answer::Failed)
 }
 
-/// What the script returned: 1 or 0, alone or followed by the record.
+/// What the script returned: 1 or 0, alone or followed by the record; or that a record was restored.
 fn changed(reply: Reply) -> Result<Answer, StoreError> {
     let (flag, record) = match reply {
+        Reply::Okay => (1, None),
         Reply::Int(flag) => (flag, None),
         Reply::Array(parts) => match <[Reply; 2]>::try_from(parts) {
             Ok([Reply::Int(flag), record]) => (flag, Record::parse(record)?),

@@ -44,6 +44,12 @@ impl Scheduler {
 
     fn cancel_looked(&mut self, ask: u64, id: TaskId, record: Option<Record>) {
         let Some(record) = record else {
+            let fresh = self.entries.of(&id).find(|(_, e)| e.is_new && waits(&e.phase));
+            if let Some(car) = fresh.map(|(car, _)| car) {
+                // It has just come: on record first, then it is looked at again.
+                self.accept_waiting(car);
+                return self.cancel_asked(ask, id);
+            }
             return self.effect(Effect::Answer { ask, reply: CommandReply::Unknown });
         };
         let expect = Expect::Exactly(record.attempt);
@@ -86,7 +92,6 @@ impl Scheduler {
     /// On record: copies that wait here are done with; those elsewhere meet the record.
     fn cancelled(&mut self, id: &TaskId, before: Option<Record>) {
         self.note(Note::Finished { id: id.clone(), state: State::Cancelled, kind: None });
-        let waits = |phase: &Phase| matches!(phase, Phase::Waiting { .. } | Phase::Holding { .. });
         let held: Vec<CarId> =
             self.entries.of(id).filter(|(_, e)| waits(&e.phase)).map(|(car, _)| car).collect();
         held.iter().for_each(|car| self.unwait(*car));
@@ -110,4 +115,9 @@ impl Scheduler {
         let write = self.cancellation(&id, Expect::Exactly(attempt), keep_ms, None);
         self.write(write, Pending::Ended { car: Some(car), id, state: State::Cancelled });
     }
+}
+
+/// Whether a copy waits here, with nothing being decided about it.
+fn waits(phase: &Phase) -> bool {
+    matches!(phase, Phase::Waiting { .. } | Phase::Holding { .. })
 }

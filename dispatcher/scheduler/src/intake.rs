@@ -13,6 +13,9 @@ use taskyard_model::{ErrorKind, Source, State, TaskId, Timestamp, Transition};
 
 /// What a waiting task says of itself when nobody takes its class.
 const NO_WORKER: &str = "no worker takes this kind";
+/// A submission is on record within this time, dispatched or waiting. Shorter costs a write more
+/// for each task of a burst; longer keeps people from seeing it.
+const ACCEPT_WITHIN: std::time::Duration = std::time::Duration::from_millis(50);
 
 impl Scheduler {
     pub(crate) fn arrived(&mut self, arrival: Arrival) {
@@ -34,11 +37,12 @@ impl Scheduler {
         match copy.source {
             Source::Submit if start_by.is_some_and(|at| at <= self.now) => self.expire(car),
             Source::Submit if due_at.is_some_and(|at| at > self.now) => self.accept(car),
+            Source::Submit if !self.is_taken(car) => self.accept(car),
             Source::Submit => {
                 if let Some(entry) = self.entries.get_mut(car) {
                     entry.is_new = true;
                 }
-                self.fresh.push(car);
+                self.fresh.push_back(car);
                 self.wait(car);
             }
             Source::Lane | Source::Parked => {
@@ -53,17 +57,40 @@ impl Scheduler {
         }
     }
 
-    /// What could not be dispatched in the turn it arrived in is recorded as waiting.
+    /// Whether some worker takes tasks like this one, credit or not.
+    fn is_taken(&mut self, car: CarId) -> bool {
+        let Some(entry) = self.entries.get(car) else { return false };
+        let (key, workers) = (ClassKey::of(&entry.facts), &self.workers);
+        let class = self.classes.id_of(key, |key| workers.who_take(key));
+        !self.classes.get(class).workers.is_empty()
+    }
+
+    /// When the oldest submission has to be on record.
+    pub(crate) fn accept_by(&self) -> Option<Timestamp> {
+        let &oldest = self.fresh.front()?;
+        // One that is gone or on record is struck out at once.
+        Some(self.entries.get(oldest).map_or(self.now, |entry| entry.held_since + ACCEPT_WITHIN))
+    }
+
+    /// What could not be dispatched soon is recorded as waiting. Until then its delivery is all
+    /// there is of it, unacked; a task that goes at once costs a write less.
     pub(crate) fn accept_fresh(&mut self) {
-        for car in std::mem::take(&mut self.fresh) {
-            let is_waiting = self
-                .entries
-                .get(car)
-                .is_some_and(|entry| entry.is_new && matches!(entry.phase, Phase::Waiting { .. }));
-            if is_waiting {
-                self.unwait(car);
-                self.accept(car);
+        while self.accept_by().is_some_and(|by| by <= self.now) {
+            if let Some(car) = self.fresh.pop_front() {
+                self.accept_waiting(car);
             }
+        }
+    }
+
+    /// Records a submission that waits in the window, if nothing is on record yet.
+    pub(crate) fn accept_waiting(&mut self, car: CarId) {
+        let is_waiting = self
+            .entries
+            .get(car)
+            .is_some_and(|entry| entry.is_new && matches!(entry.phase, Phase::Waiting { .. }));
+        if is_waiting {
+            self.unwait(car);
+            self.accept(car);
         }
     }
 
@@ -73,11 +100,8 @@ impl Scheduler {
         let id = entry.facts.id.clone();
         let due_at = entry.facts.due_at.filter(|&at| at > self.now);
         let state = if due_at.is_some() { State::Delayed } else { State::Queued };
-        let key = ClassKey::of(&entry.facts);
         let mut fields = vec![Field::All(car), Field::NextAt(due_at)];
-        let workers = &self.workers;
-        let class = self.classes.id_of(key, |key| workers.who_take(key));
-        if self.classes.get(class).workers.is_empty() {
+        if !self.is_taken(car) {
             fields.push(Field::Reason(NO_WORKER));
         }
         let write = Write::new(&id, Transition::Accept, Expect::Any, state, fields);

@@ -101,6 +101,10 @@ impl Scheduler {
 
     fn spill(&mut self, car: CarId) {
         let Some(entry) = self.entries.get(car) else { return };
+        if entry.is_new {
+            // On record first; then it is looked at again.
+            return self.accept_waiting(car);
+        }
         if let Phase::Waiting { class, .. } = entry.phase
             && self.classes.get(class).workers.is_empty()
         {

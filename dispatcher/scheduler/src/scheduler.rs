@@ -15,7 +15,7 @@ use crate::worker::Workers;
 use foldhash::fast::{FixedState, FoldHasher};
 use indexmap::IndexMap;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::hash::BuildHasher;
 use taskyard_model::{CopyFacts, Kind, State, TaskId, Timestamp, Transition, WorkerId};
 
@@ -144,7 +144,8 @@ pub struct Scheduler {
     pub(crate) flights: IndexMap<TaskId, Flight, Hasher>,
     pub(crate) run_times: IndexMap<Kind, RunTime, Hasher>,
     pub(crate) reservoirs: Reservoirs,
-    pub(crate) fresh: Vec<CarId>,
+    /// Submissions about which nothing is written yet, oldest first.
+    pub(crate) fresh: VecDeque<CarId>,
     pub(crate) round_trip: crate::dispatch::RoundTrip,
     pub(crate) marker: u64,
     pub(crate) looked_at: Timestamp,
@@ -176,7 +177,7 @@ impl Scheduler {
             flights: IndexMap::with_hasher(hasher),
             run_times: IndexMap::with_hasher(hasher),
             reservoirs: Reservoirs::default(),
-            fresh: Vec::new(),
+            fresh: VecDeque::new(),
             round_trip: crate::dispatch::RoundTrip::default(),
             marker: 0,
             looked_at: Timestamp::ZERO,
@@ -221,7 +222,8 @@ impl Scheduler {
     #[must_use]
     pub fn deadline(&self) -> Timestamp {
         let look = self.looked_at + LOOK_INTERVAL;
-        self.timers.peek().map_or(look, |Reverse((at, _, _))| look.min(*at))
+        let accept = self.accept_by().unwrap_or(look);
+        self.timers.peek().map_or(look, |Reverse((at, _, _))| look.min(*at)).min(accept)
     }
 
     /// How much there is.

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -115,6 +116,62 @@ async fn a_fresh_record_is_the_same_where_restore_is_forbidden() {
         assert!(matches!(make(&store, usual.clone()).await, Answer::Applied(None)));
         assert_eq!(hash(&store, "taskyard:task:t").await, fields);
     }
+}
+
+/// Values at every border of the forms that a listpack has for numbers and texts.
+#[tokio::test]
+async fn a_first_record_is_the_same_by_restore_and_by_script() {
+    let server = Server::start();
+    let store = store(&server).await;
+    let scripted = Store { is_restore_refused: Arc::new(true.into()), ..store.clone() };
+    let numbers = [0, 127, 128, 4_095, 4_096, 32_767, 32_768, 8_388_607, 8_388_608, 2_147_483_647];
+    let large = [2_147_483_648, 1_767_225_600_000, u64::MAX];
+    let lengths = [0, 1, 63, 64, 125, 126, 127, 128, 500, 1_024, 1_025, 5_000];
+    let values = numbers.into_iter().chain(large).map(Value::Int);
+    let values = values.chain(lengths.map(|n| Value::Text("x".repeat(n).into())));
+    for (n, value) in values.enumerate() {
+        let mut change = change("t", Transition::AcceptDispatched);
+        change.fields = vec![
+            ("kind", "echo".into()),
+            ("attempt", 1_u32.into()),
+            ("tenant", value.clone()),
+            ("submitted_at", 1_u64.into()),
+            ("submitted_at", value.clone()),
+            ("reply_to", value.clone()),
+            ("owed", "".into()),
+        ];
+        change.payload = PayloadOp::Set(Bytes::from_static(b"payload"));
+        change.keep = if n % 2 == 0 { Keep::Unchanged } else { Keep::For(Duration::from_secs(60)) };
+        let mut hashes = Vec::new();
+        for (store, name) in [(&store, format!("short-{n}")), (&scripted, format!("long-{n}"))] {
+            change.id = id(&name);
+            assert!(matches!(make(store, change.clone()).await, Answer::Applied(None)));
+            assert!(matches!(make(store, change.clone()).await, Answer::Refused(Some(_))));
+            let key = store.keys().task(&change.id);
+            let mut hash = hash(store, &key).await;
+            assert_eq!(hash.remove("id"), Some(Bytes::from(name)));
+            let lives = raw(store, &["PTTL", &key]).await;
+            let lives = matches!(lives, Reply::Int(ms) if ms > 0);
+            let payload = raw(store, &["GET", &store.keys().payload(&change.id)]).await;
+            hashes.push((hash, lives, payload));
+        }
+        assert_eq!(hashes[0], hashes[1], "{value:?}");
+    }
+}
+
+/// A second submission leaves no payload behind beside a record that has none.
+#[tokio::test]
+async fn a_second_submission_of_what_has_ended_stores_nothing() {
+    let server = Server::start();
+    let store = store(&server).await;
+    let mut first = change("t", Transition::AcceptDispatched);
+    first.payload = PayloadOp::Set(Bytes::from_static(b"payload"));
+    let mut end = change("t", Transition::Succeed);
+    end.payload = PayloadOp::Delete;
+    let ops = [first.clone(), end, first].map(Op::Change);
+    let answers = store.run(&ops).await.unwrap();
+    assert!(matches!(&answers[2], Answer::Refused(Some(r)) if r.state == State::Succeeded));
+    assert_eq!(raw(&store, &["GET", &store.keys().payload(&id("t"))]).await, Reply::Nil);
 }
 
 #[tokio::test]
