@@ -92,6 +92,7 @@ fn add(fields: &mut Fields, field: Field, pool: &PoolName, cars: &Cars, is_unkno
         Field::Error(text) => fields.push(("error", text.into())),
         Field::ErrorKind(kind) => fields.push(("error_kind", kind.as_str().into())),
         Field::Reason(text) => fields.push(("reason", text.into())),
+        Field::NoError => fields.extend([("error", Value::EMPTY), ("error_kind", Value::EMPTY)]),
         Field::OwesDeadLetter(is_owed) => {
             fields.push(("owed", if is_owed { "dead" } else { "" }.into()));
         }
@@ -149,9 +150,6 @@ fn result_of(fields: &mut Fields, cars: &Cars, car: CarId, pool: &PoolName, is_u
         fields.extend(report.task_kind.clone().map(|kind| ("kind", kind.into())));
         fields.extend(report.worker.clone().map(|worker| ("worker", worker.into())));
         fields.push(("pool", pool.clone().into()));
-    } else {
-        fields.push(("error", Value::EMPTY));
-        fields.push(("error_kind", Value::EMPTY));
     }
 }
 

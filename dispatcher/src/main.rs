@@ -8,6 +8,9 @@ use taskyard_common::telemetry;
 use taskyard_dispatcher::{Failure, Flags, Settings, run};
 use tracing::error;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Usage or configuration.
 const EXIT_USAGE: u8 = 64;
 /// A dependency is out of reach.
@@ -33,7 +36,11 @@ fn main() -> ExitCode {
     if flags.print_config {
         return print_config(settings);
     }
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime needs threads and a poller");
+    // One thread: what passes between engine, writer and publisher wakes nobody up.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime needs a poller");
     let outcome = runtime.block_on(async {
         let shutdown = Shutdown::on_signals().expect("signals can be caught");
         let now = shutdown.now.clone();

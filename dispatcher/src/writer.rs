@@ -56,11 +56,12 @@ pub(crate) async fn run(
 /// One call, repeated until it gets through.
 async fn call(
     store: &Store,
-    mut asked: Vec<Asked>,
+    asked: Vec<Asked>,
     waiting: &mut Vec<Asked>,
 ) -> Vec<(OpId, Answer, bool)> {
-    let ops: Vec<Op> = asked.iter().map(|one| one.what.clone()).collect();
     let mut is_down = false;
+    let (ops, asked): (Vec<Op>, Vec<_>) =
+        asked.into_iter().map(|one| (one.what, (one.op, one.is_repeated))).unzip();
     let answers = loop {
         match store.run(&ops).await {
             Ok(answers) => break answers,
@@ -69,7 +70,6 @@ async fn call(
                     warn!(%error, "Redis does not answer: dispatch waits");
                 }
                 is_down = true;
-                asked.iter_mut().for_each(|one| one.is_repeated = true);
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -78,14 +78,15 @@ async fn call(
         info!("Redis answers again");
     }
     let mut done = Vec::with_capacity(asked.len());
-    for (mut one, answer) in asked.into_iter().zip(answers) {
+    for ((what, (op, was_repeated)), answer) in ops.into_iter().zip(asked).zip(answers) {
+        let is_repeated = was_repeated || is_down;
         match answer {
             Answer::Failed(error) => {
                 warn!(%error, "Redis refuses a write for now");
-                one.is_repeated |= !error.is_transient();
-                waiting.push(one);
+                let is_repeated = is_repeated || !error.is_transient();
+                waiting.push(Asked { op, what, is_repeated });
             }
-            answer => done.push((one.op, answer, one.is_repeated)),
+            answer => done.push((op, answer, is_repeated)),
         }
     }
     done

@@ -473,6 +473,8 @@ pub enum Field {
     ErrorKind(ErrorKind),
     /// Why it waits.
     Reason(&'static str),
+    /// No error any more.
+    NoError,
     /// The result, from the report.
     ResultOf(CarId),
     /// How far it is, from the report.

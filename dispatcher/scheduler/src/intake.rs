@@ -15,7 +15,7 @@ use taskyard_model::{ErrorKind, Source, State, TaskId, Timestamp, Transition};
 const NO_WORKER: &str = "no worker takes this kind";
 /// A submission is on record within this time, dispatched or waiting. Shorter costs a write more
 /// for each task of a burst; longer keeps people from seeing it.
-const ACCEPT_WITHIN: std::time::Duration = std::time::Duration::from_millis(50);
+const ACCEPT_WITHIN: std::time::Duration = std::time::Duration::from_millis(250);
 
 impl Scheduler {
     pub(crate) fn arrived(&mut self, arrival: Arrival) {

@@ -123,13 +123,16 @@ impl Scheduler {
 
     /// Records a success of an attempt whose record has `attempt`.
     fn record_success(&mut self, report: ReportFacts, attempt: u32) {
-        let mut fields =
-            vec![Field::FinishedAt(self.now), Field::ResultOf(report.car), Field::NextAt(None)];
+        let mut fields = vec![Field::FinishedAt(self.now), Field::ResultOf(report.car)];
         let flight = self.flights.get(&report.id).filter(|f| f.attempt == report.attempt);
         let keep_ms = flight.and_then(|f| f.counts.as_ref()?.keep_ms);
         let is_known = flight.is_some_and(|f| f.counts.is_some());
         if !is_known {
             fields.push(Field::Attempt(attempt));
+        }
+        let counts = flight.and_then(|f| f.counts.as_ref());
+        if counts.is_none_or(|counts| counts.failures + counts.losses > 0) {
+            fields.extend([Field::NoError, Field::NextAt(None)]);
         }
         let expect = Expect::Exactly(attempt);
         let mut write =

@@ -49,6 +49,9 @@ use clap::Parser;
 
 use crate::{load::Bench, results::Measure, summary::Summary};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measure throughput and latency of Taskyard, in ratios to the limit of the bare broker
 #[derive(Debug, Parser)]
 #[command(name = "taskyard-bench", version)]

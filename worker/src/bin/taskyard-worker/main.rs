@@ -15,6 +15,9 @@ use taskyard_common::{shutdown::Shutdown, telemetry};
 use taskyard_worker::{AmqpSettings, RunError, Worker};
 use tracing::error;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Usage or configuration is wrong.
 const USAGE: u8 = 64;
 /// A dependency is out of reach.
