@@ -48,6 +48,10 @@ impl Pool {
                 Effect::AskCancel { worker, id, attempt } => {
                     self.control(session, &worker, Errand::Cancel, Some((id, attempt)), None, None);
                 }
+                Effect::AskConsume(worker) => {
+                    let why = "attempts that were stored in its queue never reached it".to_owned();
+                    self.control(session, &worker, Errand::Consume, None, None, Some(why));
+                }
                 Effect::AskStop { worker, boot, other } => {
                     let why =
                         format!("two processes are the worker {worker}: boots {other} and {boot}");

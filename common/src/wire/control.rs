@@ -14,6 +14,8 @@ pub enum Errand {
     Drain,
     /// Another process has this id: exit.
     Stop,
+    /// What was put into your queue has not reached you: connect and consume anew.
+    Consume,
 }
 
 /// A message to a worker over `taskyard.control`; repeated until its heartbeats show the effect.

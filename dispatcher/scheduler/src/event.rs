@@ -336,6 +336,8 @@ pub enum Effect {
         /// The attempt.
         attempt: u32,
     },
+    /// What was stored for a worker did not reach it: ask it to consume anew.
+    AskConsume(WorkerId),
     /// Two processes have one id: ask the newer to stop.
     AskStop {
         /// Who.

@@ -299,8 +299,18 @@ impl Scheduler {
     pub(crate) fn note_if_vanished(&mut self, id: &TaskId, record: &Record) {
         let flight = self.flights.get(id).filter(|f| f.attempt == record.attempt);
         let is_reissued = flight.is_some_and(|f| f.reissued_at.is_some() && !f.is_timed_out);
-        if let Some(worker) = record.worker.clone().filter(|_| is_reissued) {
+        let Some(number) = flight.filter(|_| is_reissued).map(|f| f.worker) else { return };
+        if let Some(worker) = record.worker.clone() {
             self.note(Note::Vanished(id.clone(), worker));
+        }
+        let now = self.now;
+        if let Some(worker) = self.workers.get_mut(number)
+            && !worker.is_lost
+            && now.since(worker.consumes_since) >= REISSUE_INTERVAL
+        {
+            worker.consumes_since = now;
+            let id = worker.id.clone();
+            self.effect(Effect::AskConsume(id));
         }
     }
 

@@ -20,6 +20,8 @@ pub(crate) struct Worker {
     pub(crate) is_draining: bool,
     pub(crate) takes_trains: bool,
     pub(crate) last_beat: Timestamp,
+    /// When it was last asked to consume anew.
+    pub(crate) consumes_since: Timestamp,
     pub(crate) is_suspect: bool,
     pub(crate) is_lost: bool,
     /// Slots taken by what it was given and has not reported ended.
@@ -59,6 +61,7 @@ impl Worker {
             is_draining: beat.is_draining,
             takes_trains: beat.takes_trains,
             last_beat: now,
+            consumes_since: Timestamp::ZERO,
             is_suspect: false,
             is_lost: false,
             used: 0,

@@ -181,8 +181,8 @@ impl Engine {
             Errand::Stop if control.boot.as_deref() == Some(&self.settings.boot) => {
                 Order::Stop(control.why.unwrap_or_default())
             }
-            // No handler can let go of an attempt with a checkpoint yet.
-            Errand::Stop | Errand::Yield => Order::Nothing,
+            // No handler can let go of an attempt with a checkpoint yet; the session consumes anew.
+            Errand::Stop | Errand::Yield | Errand::Consume => Order::Nothing,
         }
     }
 

@@ -174,4 +174,8 @@ enum SessionError {
     /// The broker ended a consumer: its queue is gone, or moves to another node.
     #[error("the broker no longer delivers from {0}")]
     ConsumerEnded(String),
+    /// A quorum queue that is deleted and declared again within moments may go on to deliver to a
+    /// consumer of its former life, whose channel drops all of it (RabbitMQ 3.10).
+    #[error("the dispatcher says that nothing arrives here from the queue")]
+    Deaf,
 }

@@ -311,7 +311,10 @@ impl Dispatcher {
             Effect::AskCancel { worker, id, attempt } => {
                 sent.push(Sent::AskCancel(worker, id, attempt));
             }
-            Effect::AskStop { .. } | Effect::Answer { .. } | Effect::Note(_) => {}
+            Effect::AskConsume(_)
+            | Effect::AskStop { .. }
+            | Effect::Answer { .. }
+            | Effect::Note(_) => {}
         }
     }
 
