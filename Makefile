@@ -34,7 +34,7 @@ lint: ## Check formatting, and clippy without a warning
 	$(CARGO) clippy $(PROFILE) --workspace --all-targets -- -D warnings
 
 doc: ## Build the documentation of all crates, without a warning
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(PROFILE) --workspace --no-deps
 
 clean: ## Remove everything that was built
 	$(CARGO) clean

@@ -491,6 +491,28 @@ async fn stop_is_for_one_boot_alone() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn consume_makes_the_worker_take_up_its_queue_anew() -> anyhow::Result<()> {
+    let (yard, mut hand) = start(|w| w).await?;
+    hand.task("w", head("t1", "sleep"), r#"{"ms":600000}"#).await?;
+    assert_eq!(hand.report().await?["t"], "started");
+    hand.control("w", &json!({ "do": "consume", "why": "nothing arrives" })).await?;
+    wait_until("a second consumer", EVENTUALLY, async || {
+        let log = yard.worker("w").log();
+        ensure!(log.matches("consuming").count() == 2, "{log}");
+        Ok(())
+    })
+    .await?;
+    // What runs goes on, and is not begun again when its message comes back.
+    hand.cancel("t1").await?;
+    hand.task("w", head("t2", "echo"), "x").await?;
+    let report = hand.report().await?;
+    assert_eq!((&report["id"], &report["t"]), (&json!("t2"), &json!("succeeded")));
+    wait_empty(&yard).await?;
+    yard.expect_warnings("nothing arrives here");
+    yard.finish()
+}
+
+#[tokio::test]
 async fn running_task_survives_a_broker_that_dies() -> anyhow::Result<()> {
     let yard = Yard::builder()
         .dispatchers(0)

@@ -80,7 +80,7 @@ impl Store {
 
     /// Does everything in one pipeline, in this order; one answer for each op, in the same order.
     ///
-    /// A first record ([`Transition::Accept`], [`Transition::AcceptDispatched`]) of a task that has one
+    /// A first record (`Accept`, `AcceptDispatched`) of a task that has one
     /// already is decided after the rest of its call, so such an op should be the task's last one there.
     ///
     /// Ops are done one by one, each by itself: one that Redis refuses ([`Answer::Failed`]) leaves

@@ -137,8 +137,13 @@ impl Scheduler {
         match answer {
             Answer::Applied(_) => {
                 let (id, attempt) = (entry.facts.id.clone(), entry.facts.attempt);
+                let facts = &entry.facts;
+                // What was submitted without an id comes by the way back in, as soon as it has one.
+                let is_first = entry.copy.source == Source::Again
+                    && facts.attempt + facts.rounds == 0
+                    && facts.due_at.is_none_or(|at| at > self.now);
                 self.end_flight(&id, attempt);
-                self.note(Note::Rebuilt(id));
+                self.note(if is_first { Note::Accepted(id) } else { Note::Rebuilt(id) });
                 self.keep_copy(car);
             }
             Answer::Refused(record) => self.judge(car, record),
