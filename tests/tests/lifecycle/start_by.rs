@@ -33,7 +33,8 @@ async fn without_a_dispatcher_the_broker_counts() -> anyhow::Result<()> {
     wait_until("expired in the queue", EVENTUALLY, async || {
         let left = depth(&yard, "taskyard.submit.default").await?;
         let dead = depth(&yard, "taskyard.outcomes.default").await?;
-        ensure!((left, dead) == (0, 1), "{left} left, {dead} dead-lettered");
+        // Besides it there may be a message by which the killed dispatcher wanted to see itself.
+        ensure!(left == 0 && dead >= 1, "{left} left, {dead} dead-lettered");
         anyhow::Ok(())
     })
     .await?;
