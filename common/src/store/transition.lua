@@ -1,4 +1,5 @@
--- One transition of one task's record: compare, then set. The only writer of a task's hash.
+-- One transition of one task's record: compare, then set. The only writer of a task's hash, but for its
+-- first record, which mostly comes by RESTORE (fresh.rs).
 --
 -- Loaded twice: once with the flag allow-oom, for transitions that end a task or carry it on to its
 -- end, and once without, for those that take something in. The first line that says so is put before
