@@ -18,7 +18,10 @@ use lapin::{
 };
 use serde_json::{Value, json};
 use taskyard_tests::{EVENTUALLY, Yard, wait_until};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 
 /// More often than the 2 s of the contract, so that tests wait less.
 const BEAT: Duration = Duration::from_millis(400);
@@ -50,7 +53,8 @@ impl Spec {
         self
     }
 
-    /// Beats until the dispatcher has declared the queue, and consumes it.
+    /// Beats until the dispatcher has declared the queue, and consumes it. It takes tasks from then on:
+    /// what lay in its queue while it tried would have come back after 2 s, a free attempt later.
     pub(crate) async fn start(self, yard: &Yard) -> anyhow::Result<Foreign> {
         let connection = connect(yard).await?;
         let channel = connection.create_channel().await?;
@@ -58,10 +62,11 @@ impl Spec {
         let holding = Arc::new(Mutex::new(Vec::new()));
         let beat = json!({
             "id": self.id, "boot": uuid::Uuid::new_v4().to_string(), "pool": self.pool, "kinds": ["#"],
-            "slots": self.slots, "labels": self.labels, "weight": self.weight, "state": "up",
+            "slots": self.slots, "labels": self.labels, "weight": self.weight,
         });
-        let beating =
-            tokio::spawn(keep_beating(connection.create_channel().await?, beat, holding.clone()));
+        let (state, states) = watch::channel("draining");
+        let beats = connection.create_channel().await?;
+        let beating = tokio::spawn(keep_beating(beats, beat, holding.clone(), states));
         let (inbox, consumer) = wait_until("the worker's queue", EVENTUALLY, async || {
             // A 404 closes the channel, whose number may be given to the next one at once: a connection
             // for each attempt keeps them apart.
@@ -81,6 +86,7 @@ impl Spec {
             Ok::<_, anyhow::Error>((inbox, consumer))
         })
         .await?;
+        state.send_replace("up");
         yard_knows(yard, &self.id).await?;
         let (given, deliveries) = mpsc::unbounded_channel();
         let receiving = tokio::spawn(keep_receiving(consumer, given, holding.clone()));
@@ -128,10 +134,10 @@ async fn keep_beating(
     channel: Channel,
     mut beat: Value,
     holding: Arc<Mutex<Vec<String>>>,
+    mut states: watch::Receiver<&'static str>,
 ) -> anyhow::Result<()> {
-    let mut clock = tokio::time::interval(BEAT);
     loop {
-        clock.tick().await;
+        beat["state"] = json!(*states.borrow_and_update());
         beat["holding"] = json!(*lock(&holding));
         let body = beat.to_string();
         let publish = channel.basic_publish(
@@ -142,6 +148,11 @@ async fn keep_beating(
             BasicProperties::default(),
         );
         publish.await?;
+        // A new state is told at once.
+        tokio::select! {
+            () = tokio::time::sleep(BEAT) => {}
+            Ok(()) = states.changed() => {}
+        }
     }
 }
 
