@@ -87,15 +87,15 @@ impl Pool {
         let lie = Some(Duration::from_millis(self.settings.lie_ms));
         let line = Line { lie, tells_returned: true, ..Line::to_queue(self.names.worker(worker)) };
         if !self.trains.get(worker.as_str()).copied().unwrap_or(false) {
-            let Some(mut task) =
-                session.cars.get(car).and_then(|c| crate::intake::task_of(&c.load))
+            let Some((head, payload)) = session.cars.get(car).and_then(|car| car.load.copy())
             else {
                 return;
             };
-            change::update_head(&mut task.head, update);
+            let (mut head, payload) = (head.clone(), payload.clone());
+            change::update_head(&mut head, update);
             let expiration = self.settings.lie_ms.to_string();
-            let properties = write_copy(&task.head).with_expiration(expiration.into());
-            let message = Message::to_queue(line.routing_key, properties, task.payload);
+            let properties = write_copy(&head).with_expiration(expiration.into());
+            let message = Message::to_queue(line.routing_key, properties, payload);
             return session.outbox.post(Parcel { message, ops: vec![op], tells_returned: true });
         }
         let copy = session.cars.get(car).and_then(|car| car.written.clone());

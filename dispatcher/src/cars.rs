@@ -1,8 +1,9 @@
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::sync::Arc;
 use taskyard_common::amqp::{Acks, Properties, Settled};
-use taskyard_common::wire::{Report, Task};
+use taskyard_common::wire::{Head, Report, ReportKind, Task};
 use taskyard_scheduler::{CarId, HeadUpdate};
 
 /// Which channel a delivery came by.
@@ -36,9 +37,39 @@ pub(crate) enum Load {
     /// A copy of a task.
     Task(Task),
     /// A report.
-    Report(Report),
+    Report(Box<Report>),
     /// A submission that breaks a rule, as it came.
     Refused { properties: Properties, routing_key: String, body: Bytes, reason: Arc<str> },
+}
+
+impl Load {
+    /// A report; where it carries the task along, it is a copy of the attempt that it speaks of.
+    pub(crate) fn report(mut report: Report) -> Self {
+        if let Some(head) = &mut report.task {
+            head.attempt = report.attempt;
+            if report.kind == ReportKind::Yielded {
+                head.checkpoint_at = report.checkpoint_at;
+            }
+        }
+        Load::Report(Box::new(report))
+    }
+
+    /// The copy of a task that it is, if it is one.
+    pub(crate) fn copy(&self) -> Option<(&Head, &Bytes)> {
+        match self {
+            Load::Task(task) => Some((&task.head, &task.payload)),
+            Load::Report(report) => Some((report.task.as_ref()?, &report.body)),
+            Load::Refused { .. } => None,
+        }
+    }
+
+    pub(crate) fn copy_mut(&mut self) -> Option<(&mut Head, &Bytes)> {
+        match self {
+            Load::Task(task) => Some((&mut task.head, &task.payload)),
+            Load::Report(report) => Some((report.task.as_mut()?, &report.body)),
+            Load::Refused { .. } => None,
+        }
+    }
 }
 
 /// One car and where it was delivered.
@@ -54,9 +85,9 @@ pub(crate) struct Car {
 /// Everything that is delivered and not settled: bytes by car, cars by delivery, acks by channel.
 #[derive(Debug, Default)]
 pub(crate) struct Cars {
-    cars: HashMap<CarId, Car>,
-    open: HashMap<Ticket, usize>,
-    acks: HashMap<Track, Acks>,
+    cars: HashMap<CarId, Car, RandomState>,
+    open: HashMap<Ticket, usize, RandomState>,
+    acks: HashMap<Track, Acks, RandomState>,
     next: u64,
     bytes: usize,
 }

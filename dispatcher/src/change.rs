@@ -1,14 +1,14 @@
 //! The scheduler's writes in the words of the store.
 
 use crate::cars::{Cars, Load};
-use crate::intake::{reply_to, task_of};
+use crate::intake::reply_to;
 use bytes::Bytes;
 use std::sync::Arc;
 use taskyard_common::store;
 use taskyard_common::store::{Change, Op, PayloadOp, Value};
 use taskyard_common::wire::Head;
 use taskyard_common::wire::train::TrainWriter;
-use taskyard_model::{PoolName, State, Timestamp};
+use taskyard_model::{MAX_ATTEMPTS_DEFAULT, MAX_LOSSES_DEFAULT, PoolName, State, Timestamp};
 use taskyard_scheduler::{
     Answer, CarId, Expect, Field, HeadUpdate, Keep, Payload, Record, ReplyTo, Write,
 };
@@ -53,13 +53,28 @@ pub(crate) fn op(write: Write, pool: &PoolName, cars: &mut Cars) -> Op {
 /// What is stored and what is sent are the same bytes.
 pub(crate) fn written(cars: &mut Cars, car: CarId, update: &HeadUpdate) -> Option<(Bytes, usize)> {
     let held = cars.get_mut(car)?;
-    let mut task = task_of(&held.load)?;
-    update_head(&mut task.head, update);
+    let (head, payload) = held.load.copy_mut()?;
+    // What comes of the attempt is not known yet: the copy in hand stays as it came.
+    let (as_it_came, start_by) = (update_of(head), head.start_by);
+    update_head(head, update);
     let mut train = TrainWriter::new();
-    train.push(&task.head, &task.payload);
-    let train = train.finish();
+    train.push(&*head, payload);
+    update_head(head, &as_it_came);
+    head.start_by = start_by;
+    let (train, bytes) = (train.finish(), payload.len());
     held.written = Some((*update, train.clone()));
-    Some((train, task.payload.len()))
+    Some((train, bytes))
+}
+
+fn update_of(head: &Head) -> HeadUpdate {
+    HeadUpdate {
+        attempt: head.attempt,
+        failures: head.failures,
+        losses: head.losses,
+        due_at: head.due_at,
+        is_suspect: head.is_suspect,
+        rounds: head.rounds,
+    }
 }
 
 /// What the scheduler decided about a copy, in its head.
@@ -154,17 +169,16 @@ fn result_of(fields: &mut Fields, cars: &Cars, car: CarId, pool: &PoolName, is_u
 }
 
 fn all_of(fields: &mut Fields, cars: &Cars, car: CarId, pool: &PoolName) {
-    let Some(task) = cars.get(car).and_then(|car| task_of(&car.load)) else { return };
-    let head = task.head;
-    let facts = crate::intake::facts(&head, 0);
-    fields.push(("kind", head.kind.into()));
+    let Some((head, _)) = cars.get(car).and_then(|car| car.load.copy()) else { return };
+    let word = |text: &String| Value::Text(text.as_str().into());
+    fields.push(("kind", head.kind.clone().into()));
     fields.push(("pool", pool.clone().into()));
-    fields.push(("priority", facts.priority.into()));
-    let tenant = head.tenant.or_else(|| head.user.clone());
-    fields.push(("tenant", tenant.map_or("default".into(), Value::from)));
-    fields.push(("max_attempts", facts.max_attempts.into()));
-    fields.push(("max_losses", facts.max_losses.into()));
-    fields.push(("submitted_at", facts.accepted_at.into()));
+    fields.push(("priority", head.priority.unwrap_or(0).into()));
+    let tenant = head.tenant.as_ref().or(head.user.as_ref());
+    fields.push(("tenant", tenant.map_or("default".into(), word)));
+    fields.push(("max_attempts", head.max_attempts.unwrap_or(MAX_ATTEMPTS_DEFAULT).into()));
+    fields.push(("max_losses", head.max_losses.unwrap_or(MAX_LOSSES_DEFAULT).into()));
+    fields.push(("submitted_at", head.accepted_at.unwrap_or_default().into()));
     if head.attempt > 0 {
         fields.push(("attempt", head.attempt.into()));
         fields.push(("failures", head.failures.into()));
@@ -178,14 +192,14 @@ fn all_of(fields: &mut Fields, cars: &Cars, car: CarId, pool: &PoolName) {
     number("deadline", head.deadline.map(Timestamp::as_ms));
     number("estimate_ms", head.estimate_ms);
     number("start_by", head.start_by.map(Timestamp::as_ms));
-    let mut text = |name: &'static str, value: Option<String>| {
-        fields.extend(value.map(|value| (name, value.into())));
+    let mut text = |name: &'static str, value: Option<Value>| {
+        fields.extend(value.map(|value| (name, value)));
     };
-    text("backoff", head.backoff.map(|backoff| backoff.to_string()));
-    text("user", head.user);
-    text("requires", (!head.requires.is_empty()).then(|| head.requires.to_string()));
-    let trace = head.headers.inner().get("traceparent");
-    text("traceparent", trace.and_then(|value| value.as_long_string()).map(ToString::to_string));
+    text("backoff", head.backoff.map(|backoff| backoff.to_string().into()));
+    text("user", head.user.as_ref().map(word));
+    text("requires", (!head.requires.is_empty()).then(|| head.requires.to_string().into()));
+    let trace = head.headers.inner().get("traceparent").and_then(|value| value.as_long_string());
+    text("traceparent", trace.map(|trace| trace.to_string().into()));
     if let Some(to) = reply_to(head.reply_to.as_deref(), head.correlation_id.as_deref()) {
         let (queue, id) = reply_fields(Some(to));
         fields.push(("reply_to", queue));

@@ -164,7 +164,7 @@ impl Clerk {
                     let (reason, error) = (text(headers::REASON), text(headers::ERROR));
                     return Ok(Some(Dead {
                         tag: delivery.tag,
-                        task: Task { head, payload: delivery.body },
+                        task: Task { head: Box::new(head), payload: delivery.body },
                         reason: reason.unwrap_or_default(),
                         error: error.unwrap_or_default(),
                     }));

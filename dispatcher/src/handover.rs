@@ -48,7 +48,9 @@ impl Cars {
         let Load::Report(report) = &mut car.load else { return };
         if head.is_some() {
             report.task = head;
-            return events.push(report_event(id, report));
+            events.push(report_event(id, report));
+            car.load = Load::report((**report).clone());
+            return;
         }
         warn!(id = %report.id, "a copy of an unknown task is put among the rejected");
         let reason: Arc<str> = "a worker handed over a copy of a task that nobody knows".into();

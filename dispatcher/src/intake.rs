@@ -7,8 +7,8 @@ use std::sync::Arc;
 use taskyard_common::amqp::{Delivery, Properties, ShortString};
 use taskyard_common::names::Names;
 use taskyard_common::wire::{
-    self, Head, Refusal, Report, ReportKind, Submission, Task, death, read_bulk, read_copy,
-    read_reports, read_submission, train,
+    Head, Refusal, Report, ReportKind, Submission, Task, death, read_bulk, read_copy, read_reports,
+    read_submission, train,
 };
 use taskyard_model::{
     Backoff, CopyFacts, ErrorKind, MAX_ATTEMPTS_DEFAULT, MAX_LOSSES_DEFAULT, Pattern, PoolName,
@@ -151,7 +151,7 @@ impl Intake {
                     let Some(Load::Task(task)) = cars.get(car).map(|car| &car.load) else {
                         continue;
                     };
-                    let facts = facts(&task.head, task.payload.len());
+                    let facts = Box::new(facts(&task.head, task.payload.len()));
                     let destination = self.destination(&task.head, is_named);
                     let copy = CopyFacts { attempt: 0, source, is_redelivered };
                     Event::Arrived(Arrival { car, copy, facts, destination, lane: None })
@@ -232,11 +232,11 @@ impl Intake {
     ) {
         let is_train = content_type(delivery) == Some(train::TASKS);
         let read = match is_train {
-            true => train::read::<Head>(&delivery.body)
+            true => train::read::<Box<Head>>(&delivery.body)
                 .map_err(|error| error.to_string())
                 .and_then(|cars| cars.iter().try_for_each(|(head, _)| head.check()).map(|()| cars)),
             false => read_copy(&delivery.properties)
-                .map(|head| vec![(head, delivery.body.clone())])
+                .map(|head| vec![(Box::new(head), delivery.body.clone())])
                 .map_err(|error| error.to_string()),
         };
         let tasks = match read {
@@ -250,7 +250,7 @@ impl Intake {
             tasks.into_iter().map(|(head, payload)| Load::Task(Task { head, payload })).collect();
         for car in cars.delivered(ticket, loads) {
             let Some(Load::Task(task)) = cars.get(car).map(|car| &car.load) else { continue };
-            let facts = facts(&task.head, task.payload.len());
+            let facts = Box::new(facts(&task.head, task.payload.len()));
             let is_redelivered = delivery.is_redelivered;
             let copy = CopyFacts { attempt: facts.attempt, source, is_redelivered };
             let destination = Destination::Here;
@@ -284,7 +284,7 @@ impl Intake {
                     let head = report.task.as_mut();
                     head.into_iter().for_each(|head| self.without_own_queue(&mut head.reply_to));
                 }
-                let loads = reports.into_iter().map(Load::Report).collect();
+                let loads = reports.into_iter().map(Load::report).collect();
                 for car in cars.delivered(ticket, loads) {
                     if let Some(Load::Report(report)) = cars.get(car).map(|car| &car.load) {
                         events.push(report_event(car, report));
@@ -390,7 +390,7 @@ pub(crate) fn report_event(car: CarId, report: &Report) -> Event {
         ReportKind::Yielded => Said::Yielded,
         ReportKind::Held => Said::Held,
     };
-    let copy = report.task.as_ref().map(|head| facts(head, report.body.len()));
+    let copy = report.task.as_ref().map(|head| Box::new(facts(head, report.body.len())));
     Event::Reported(ReportFacts {
         car,
         id: report.id.clone(),
@@ -402,20 +402,4 @@ pub(crate) fn report_event(car: CarId, report: &Report) -> Event {
         copy,
         reply: reply_to(report.reply_to.as_deref(), report.correlation_id.as_deref()),
     })
-}
-
-/// A copy that a report carries, as the task it is.
-pub(crate) fn task_of(load: &Load) -> Option<Task> {
-    match load {
-        Load::Task(task) => Some(task.clone()),
-        Load::Report(report) => {
-            let mut head = (**report.task.as_ref()?).clone();
-            head.attempt = report.attempt;
-            if report.kind == wire::ReportKind::Yielded {
-                head.checkpoint_at = report.checkpoint_at;
-            }
-            Some(Task { head, payload: report.body.clone() })
-        }
-        Load::Refused { .. } => None,
-    }
 }

@@ -68,24 +68,23 @@ impl Pool {
 
     /// A dead letter: the payload untouched, and why.
     pub(crate) fn bury(&self, session: &mut Session, op: OpId, car: CarId, update: &HeadUpdate) {
-        let Some(mut task) =
-            session.cars.get(car).and_then(|car| crate::intake::task_of(&car.load))
-        else {
+        let Some((head, payload)) = session.cars.get(car).and_then(|car| car.load.copy()) else {
             return;
         };
-        change::update_head(&mut task.head, update);
+        let (mut head, payload) = (head.clone(), payload.clone());
+        change::update_head(&mut head, update);
         let (reader, parcels, queue) =
             (self.reader.clone(), session.parcels.clone(), self.names.dead());
         tokio::spawn(async move {
-            let view = look(&reader, &task.head.id).await;
+            let view = look(&reader, &head.id).await;
             let text =
                 |name: &str| view.as_ref().map_or("", |view| view.fields.text(name)).to_owned();
-            let properties = write_copy(&task.head);
+            let properties = write_copy(&head);
             let mut table = properties.headers().clone().unwrap_or_default();
             table.insert(headers::REASON.into(), Value::LongString(text("error_kind").into()));
             table.insert(headers::ERROR.into(), Value::LongString(text("error").into()));
             let properties = properties.with_headers(table);
-            let message = Message::to_queue(queue, properties, task.payload);
+            let message = Message::to_queue(queue, properties, payload);
             // A closed channel means that the session is over.
             let _ = parcels.send(Parcel { message, ops: vec![op], tells_returned: false });
         });

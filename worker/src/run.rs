@@ -141,7 +141,8 @@ mod tests {
         payload: &str,
     ) -> (Arc<Run>, mpsc::UnboundedReceiver<Word>) {
         let head = Head::new("t".parse().unwrap(), "x".parse().unwrap());
-        let task = Arc::new(Task { head, payload: Bytes::from(payload.to_owned()) });
+        let task =
+            Arc::new(Task { head: Box::new(head), payload: Bytes::from(payload.to_owned()) });
         let run = Arc::new(Run::default());
         let start = Start { handler, task, run: Arc::clone(&run), deadline: None };
         let (sender, words) = mpsc::unbounded_channel();

@@ -1,8 +1,9 @@
 //! The state of tasks in Redis.
 //!
-//! One script makes every change: it compares state and attempt, then sets; the first record of a task
-//! goes a shorter way (`fresh`). Calls go in pipelines over one connection ([`Store::run`]). What only people look at goes through [`View`],
-//! off the hot path. Only a dispatcher has a store; everyone else reads, with a [`Reader`].
+//! One script makes every change: it compares state and attempt, then sets; changes of one sort that
+//! follow one another share a call of it, and the first record of a task goes a shorter way (`fresh`).
+//! Calls go in pipelines over one connection ([`Store::run`]). What only people look at goes through
+//! [`View`], off the hot path. Only a dispatcher has a store; everyone else reads, with a [`Reader`].
 //!
 //! **Invariant:** nothing outside this module names the Redis client.
 
@@ -14,6 +15,7 @@ mod change;
 mod error;
 mod record;
 
+mod call;
 mod fresh;
 mod link;
 mod script;
@@ -36,8 +38,8 @@ pub use record::{Answer, FIELDS, Record};
 pub use settings::RedisSettings;
 pub use view::{View, WorkerRow, WorkerState};
 
+use call::First;
 use link::{Link, Live, Patience};
-use script::{Call, Undecided};
 
 /// The records of tasks: the dispatcher's side of Redis.
 ///
@@ -104,14 +106,9 @@ impl Store {
         }
         let live = self.link.live().await?;
         let may_restore = !self.is_restore_refused.load(Ordering::Relaxed);
-        let calls: Vec<Call> = ops.iter().map(|op| Call::of(op, may_restore)).collect();
-        let mut replies = self.send(&live, &calls).await?;
-        let undecided = script::undecided(&calls, &replies);
-        if !undecided.is_empty() {
-            self.decide(&live, &undecided, &mut replies).await?;
-        }
-        let mut replies = replies.into_iter();
-        Ok(calls.iter().map(|call| script::answer(call, &mut replies)).collect())
+        let ops: Vec<&Op> = ops.iter().collect();
+        let firsts = self.send(&live, &ops, may_restore).await?;
+        self.decide(&live, &ops, firsts).await
     }
 
     /// Asks the script where the short way did not decide or the script was forgotten, and puts its
@@ -119,36 +116,63 @@ impl Store {
     async fn decide(
         &self,
         live: &Live,
-        undecided: &[Undecided<'_>],
-        replies: &mut [redis::Value],
-    ) -> Result<(), StoreError> {
-        if undecided.iter().any(|one| one.is_forgotten) {
+        ops: &[&Op],
+        firsts: Vec<First>,
+    ) -> Result<Vec<Answer>, StoreError> {
+        let mut undecided = Vec::new();
+        let mut stored = Vec::new();
+        let mut must_reload = false;
+        for (&op, first) in ops.iter().zip(&firsts) {
+            let &First::Undecided { is_forgotten, is_restore_refused, has_stored, .. } = first
+            else {
+                continue;
+            };
+            must_reload |= is_forgotten;
+            if is_restore_refused {
+                self.is_restore_refused.store(true, Ordering::Relaxed);
+            }
+            undecided.push(op);
+            stored.push(has_stored);
+        }
+        if must_reload {
             self.link.reload(live).await?;
         }
-        if undecided.iter().any(|one| one.is_restore_refused) {
-            self.is_restore_refused.store(true, Ordering::Relaxed);
-        }
-        let calls: Vec<Call> = undecided.iter().map(|one| Call::of(one.op, false)).collect();
-        let answers = self.send(live, &calls).await?;
-        let mut undo = redis::Pipeline::new();
-        for (one, reply) in undecided.iter().zip(answers) {
-            if let Op::Change(change) = one.op
-                && one.has_stored
-                && script::is_without_payload(&reply)
-            {
-                undo.add_command(fresh::undo(change, &self.keys));
+        let mut decided = Vec::new();
+        if !undecided.is_empty() {
+            let seconds = self.send(live, &undecided, false).await?;
+            let mut undo = redis::Pipeline::new();
+            for ((op, has_stored), second) in undecided.into_iter().zip(stored).zip(seconds) {
+                let answer = second.answer();
+                if let Op::Change(change) = op
+                    && has_stored
+                    && call::is_without_payload(&answer)
+                {
+                    undo.add_command(fresh::undo(change, &self.keys));
+                }
+                decided.push(answer);
             }
-            replies[one.at] = reply;
+            self.link.call_on(live, &undo).await?;
         }
-        self.link.call_on(live, &undo).await.map(drop)
+        let mut decided = decided.into_iter();
+        let answers = firsts.into_iter().map(|first| match first {
+            First::Undecided { error, .. } => decided.next().unwrap_or(Answer::Failed(error)),
+            First::Answered(answer) => answer,
+        });
+        Ok(answers.collect())
     }
 
-    async fn send(&self, live: &Live, calls: &[Call<'_>]) -> Result<Vec<redis::Value>, StoreError> {
+    async fn send(
+        &self,
+        live: &Live,
+        ops: &[&Op],
+        may_restore: bool,
+    ) -> Result<Vec<First>, StoreError> {
+        let calls = call::calls(ops, may_restore);
         let mut pipeline = redis::Pipeline::with_capacity(calls.len() * 2);
-        for call in calls {
-            script::add(&mut pipeline, call, &live.scripts, &self.keys);
+        for call in &calls {
+            call::add(&mut pipeline, call, &live.scripts, &self.keys);
         }
-        self.link.call_on(live, &pipeline).await
+        Ok(call::firsts(&calls, self.link.call_on(live, &pipeline).await?))
     }
 }
 

@@ -1,15 +1,13 @@
 use std::sync::LazyLock;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{Cmd, Pipeline, RedisWrite, Value as Reply};
-use taskyard_model::{State, TaskId, Transition};
+use redis::{Cmd, RedisWrite, Value as Reply};
+use taskyard_model::{TaskId, Transition};
 
 use super::change::{allowed, takes_in};
-use super::error::is_noscript;
-use super::fresh;
 use super::keys::{Keys, PAYLOAD_SUFFIX};
 use super::record::RECORD_FIELDS;
-use super::{Answer, Change, Expect, Keep, Op, PayloadOp, Record, StoreError, Value};
+use super::{Change, Expect, Keep, PayloadOp, StoreError, Value};
 
 /// For what takes something in: refused as a whole when memory is full.
 const TAKES_IN: &str = concat!("#!lua\n", include_str!("transition.lua"));
@@ -43,173 +41,101 @@ pub(super) async fn load(connection: &mut MultiplexedConnection) -> Result<Scrip
     }
 }
 
-/// How an op is carried out.
-#[derive(Clone, Copy)]
-pub(super) enum Call<'a> {
-    /// As its commands, a change by the script.
-    Plain(&'a Op),
-    /// A first record, by the short way.
-    Fresh(&'a Op, &'a Change),
-}
-
-impl<'a> Call<'a> {
-    pub(super) fn of(op: &'a Op, may_restore: bool) -> Self {
-        match op {
-            Op::Change(change) if may_restore && fresh::is_fresh(change) => Call::Fresh(op, change),
-            op => Call::Plain(op),
-        }
-    }
-
-    /// Commands, and so replies.
-    fn count(self) -> usize {
-        match self {
-            Call::Fresh(_, change) => fresh::count(change),
-            Call::Plain(Op::Change(_) | Op::Read(_)) => 1,
-            Call::Plain(Op::Payload(_)) => 2,
-        }
-    }
-}
-
-/// Appends the commands of a call.
-pub(super) fn add(pipeline: &mut Pipeline, call: &Call, scripts: &Scripts, keys: &Keys) {
-    match *call {
-        Call::Fresh(_, change) => {
-            fresh::commands(change, keys).for_each(|cmd| {
-                pipeline.add_command(cmd);
-            });
-        }
-        Call::Plain(Op::Change(change)) => {
-            pipeline.add_command(change_command(change, scripts, keys));
-        }
-        Call::Plain(Op::Read(id)) => {
-            pipeline.add_command(read_command(id, keys));
-        }
-        Call::Plain(Op::Payload(id)) => {
-            let mut get = Cmd::with_capacity(2, KEY_BYTES);
-            get.arg("GET");
-            write_payload_key(&mut get, id, keys);
-            pipeline.add_command(read_command(id, keys)).add_command(get);
-        }
-    }
-}
-
-/// An op that has to be asked of the script, now. Only these are repeated: the others were done, and
-/// would be refused the second time.
-pub(super) struct Undecided<'a> {
-    /// The place of its reply.
-    pub(super) at: usize,
-    pub(super) op: &'a Op,
-    /// Redis has forgotten the script.
-    pub(super) is_forgotten: bool,
-    /// The short way is closed here.
-    pub(super) is_restore_refused: bool,
-    /// The short way has stored its payload.
-    pub(super) has_stored: bool,
-}
-
-pub(super) fn undecided<'a>(calls: &[Call<'a>], replies: &[Reply]) -> Vec<Undecided<'a>> {
-    let mut end = 0;
-    let mut found = Vec::new();
-    for call in calls {
-        let begin = end;
-        end += call.count();
-        let Some(replies) = replies.get(begin..end) else { break };
-        match call {
-            Call::Plain(op) => {
-                let is_forgotten =
-                    matches!(replies, [Reply::ServerError(error), ..] if is_noscript(error));
-                if is_forgotten {
-                    found.push(Undecided {
-                        at: begin,
-                        op,
-                        is_forgotten,
-                        is_restore_refused: false,
-                        has_stored: false,
-                    });
-                }
-            }
-            Call::Fresh(op, _) => {
-                let Some(Reply::ServerError(error)) = replies.last() else { continue };
-                if let Some(is_restore_refused) = fresh::is_undecided(error) {
-                    found.push(Undecided {
-                        at: end - 1,
-                        op,
-                        is_forgotten: false,
-                        is_restore_refused,
-                        has_stored: matches!(replies, [Reply::Okay, _]),
-                    });
-                }
-            }
-        }
-    }
-    found
-}
-
-/// Whether the script refused, and no worker has the task: then no payload is kept.
-pub(super) fn is_without_payload(reply: &Reply) -> bool {
-    match changed(reply.clone()) {
-        Ok(Answer::Refused(record)) => {
-            !record.is_some_and(|r| matches!(r.state, State::Dispatched | State::Running))
-        }
-        _ => false,
-    }
-}
-
 /// Room for a key of usual length.
 const KEY_BYTES: usize = 96;
-/// `EVALSHA`, the script's name, the number of keys, the keys, and the arguments before the fields.
-const FIXED_ARGS: usize = 10;
-/// What these take in bytes, the allowed states and both keys included, roughly.
-const FIXED_BYTES: usize = 400;
+/// `EVALSHA`, the script's name, the number of keys, and the arguments before the names of fields.
+const FIXED_ARGS: usize = 8;
+/// What these take in bytes, the allowed states included, roughly.
+const FIXED_BYTES: usize = 300;
 
 /// The states that each transition may start from, by its place in [`Transition::ALL`].
 static ALLOWED: LazyLock<Vec<String>> =
     LazyLock::new(|| Transition::ALL.iter().map(|&transition| allowed(transition)).collect());
 
-/// The call of the script; see `transition.lua` for the arguments.
-fn change_command(change: &Change, scripts: &Scripts, keys: &Keys) -> Cmd {
-    let stored = match &change.payload {
-        PayloadOp::Set(bytes) => bytes.len(),
-        PayloadOp::Keep | PayloadOp::Delete => 0,
+/// The call of the script for changes of one sort (see [`is_alike`]); see `transition.lua` for the
+/// arguments.
+pub(super) fn change_command(changes: &[&Change], scripts: &Scripts, keys: &Keys) -> Cmd {
+    let first = changes[0];
+    let bytes: usize = changes.iter().map(|change| weight(change)).sum();
+    let args = FIXED_ARGS + first.fields.len() + changes.len() * (4 + first.fields.len());
+    let mut cmd = Cmd::with_capacity(args, FIXED_BYTES + changes.len() * 2 * KEY_BYTES + bytes);
+    let script = if takes_in(first.transition) { &scripts.takes_in } else { &scripts.carries_on };
+    cmd.arg("EVALSHA").arg(script.as_str()).arg(2 * changes.len());
+    for change in changes {
+        write_task_key(&mut cmd, &change.id, keys);
+        write_payload_key(&mut cmd, &change.id, keys);
+    }
+    cmd.arg(ALLOWED[first.transition as usize].as_str());
+    let expect = match first.expect {
+        Expect::Any => b'*',
+        Expect::Exactly(_) => b'=',
+        Expect::Below(_) => b'<',
     };
-    let fields: usize = change.fields.iter().map(|(name, value)| name.len() + value.bytes()).sum();
-    let args = FIXED_ARGS + 2 * (change.fields.len() + 1);
-    let mut cmd = Cmd::with_capacity(args, FIXED_BYTES + stored + fields);
-    let script = if takes_in(change.transition) { &scripts.takes_in } else { &scripts.carries_on };
-    cmd.arg("EVALSHA").arg(script.as_str()).arg("2");
-    write_task_key(&mut cmd, &change.id, keys);
-    write_payload_key(&mut cmd, &change.id, keys);
-    cmd.arg(ALLOWED[change.transition as usize].as_str());
-    let (expect, attempt) = match change.expect {
-        Expect::Any => (b'*', 0),
-        Expect::Exactly(attempt) => (b'=', attempt),
-        Expect::Below(attempt) => (b'<', attempt),
+    let payload = match first.payload {
+        PayloadOp::Keep => b'k',
+        PayloadOp::Set(_) => b's',
+        PayloadOp::Delete => b'd',
     };
-    let (payload, bytes): (u8, &[u8]) = match &change.payload {
-        PayloadOp::Keep => (b'k', &[]),
-        PayloadOp::Set(bytes) => (b's', bytes),
-        PayloadOp::Delete => (b'd', &[]),
-    };
-    let answer = if change.wants_record { b'r' } else { b'-' };
+    let answer = if first.wants_record { b'r' } else { b'-' };
     cmd.write_arg(&[expect, payload, answer]);
-    cmd.arg(attempt);
-    cmd.write_arg(bytes);
-    match change.keep {
+    match first.keep {
         Keep::Unchanged => cmd.arg(""),
         Keep::For(duration) => cmd.arg(Keep::ms(duration)),
         Keep::Forever => cmd.arg("p"),
     };
-    if let Some(state) = change.state {
-        cmd.arg("state").arg(state.as_str());
-    }
-    for (name, value) in &change.fields {
+    cmd.arg(first.state.map_or("", |state| state.as_str()));
+    cmd.arg(first.fields.len());
+    for (name, _) in &first.fields {
         cmd.arg(*name);
-        match value {
-            Value::Int(number) => cmd.arg(*number),
-            other => cmd.arg(other.as_bytes()),
-        };
+    }
+    for change in changes {
+        cmd.arg(match change.expect {
+            Expect::Any => 0,
+            Expect::Exactly(attempt) | Expect::Below(attempt) => attempt,
+        });
+        if let PayloadOp::Set(bytes) = &change.payload {
+            cmd.write_arg(bytes);
+        }
+        for (_, value) in &change.fields {
+            match value {
+                Value::Int(number) => cmd.arg(*number),
+                other => cmd.arg(other.as_bytes()),
+            };
+        }
     }
     cmd
+}
+
+/// Whether two changes differ only in what the script takes for each task.
+pub(super) fn is_alike(one: &Change, other: &Change) -> bool {
+    let is_same_expect = matches!(
+        (one.expect, other.expect),
+        (Expect::Any, Expect::Any)
+            | (Expect::Exactly(_), Expect::Exactly(_))
+            | (Expect::Below(_), Expect::Below(_))
+    );
+    let is_same_payload = matches!(
+        (&one.payload, &other.payload),
+        (PayloadOp::Keep, PayloadOp::Keep)
+            | (PayloadOp::Set(_), PayloadOp::Set(_))
+            | (PayloadOp::Delete, PayloadOp::Delete)
+    );
+    one.transition == other.transition
+        && one.state == other.state
+        && one.keep == other.keep
+        && one.wants_record == other.wants_record
+        && is_same_expect
+        && is_same_payload
+        && one.fields.iter().map(|(name, _)| name).eq(other.fields.iter().map(|(name, _)| name))
+}
+
+/// Bytes that a change adds to a call, besides its keys, roughly.
+pub(super) fn weight(change: &Change) -> usize {
+    let stored = match &change.payload {
+        PayloadOp::Set(bytes) => bytes.len(),
+        PayloadOp::Keep | PayloadOp::Delete => 0,
+    };
+    stored + change.fields.iter().map(|(name, value)| name.len() + value.bytes()).sum::<usize>()
 }
 
 pub(super) fn read_command(id: &TaskId, keys: &Keys) -> Cmd {
@@ -237,50 +163,6 @@ fn write_parts(cmd: &mut Cmd, parts: &[&str]) {
         std::io::Write::write_all(&mut arg, part.as_bytes())
             .expect("a command is memory, which takes any write");
     }
-}
-
-/// The answer to a call out of the replies to its commands.
-pub(super) fn answer(call: &Call, replies: &mut impl Iterator<Item = Reply>) -> Answer {
-    let op = match *call {
-        Call::Plain(op) => op,
-        Call::Fresh(op, change) => {
-            // What became of the payload does not matter: it is a second copy.
-            replies.by_ref().take(fresh::count(change) - 1).for_each(drop);
-            op
-        }
-    };
-    let mut next = || match replies.next() {
-        Some(Reply::ServerError(error)) => Err(StoreError::from_server(&error)),
-        Some(reply) => Ok(reply),
-        None => Err(StoreError::Strange { what: "an answer to every command" }),
-    };
-    let answer = match op {
-        Op::Change(_) => next().and_then(changed),
-        Op::Read(_) => next().and_then(Record::parse).map(Answer::Record),
-        Op::Payload(_) => {
-            let (record, payload) = (next(), next());
-            record.and_then(Record::parse).and_then(|record| match payload? {
-                Reply::BulkString(bytes) => Ok(Answer::Payload(record, Some(bytes.into()))),
-                Reply::Nil => Ok(Answer::Payload(record, None)),
-                _ => Err(StoreError::Strange { what: "a payload" }),
-            })
-        }
-    };
-    answer.unwrap_or_else(Answer::Failed)
-}
-
-/// What the script returned: 1 or 0, alone or followed by the record; or that a record was restored.
-fn changed(reply: Reply) -> Result<Answer, StoreError> {
-    let (flag, record) = match reply {
-        Reply::Okay => (1, None),
-        Reply::Int(flag) => (flag, None),
-        Reply::Array(parts) => match <[Reply; 2]>::try_from(parts) {
-            Ok([Reply::Int(flag), record]) => (flag, Record::parse(record)?),
-            _ => return Err(StoreError::Strange { what: "a flag and a record" }),
-        },
-        _ => return Err(StoreError::Strange { what: "the result of a transition" }),
-    };
-    Ok(if flag == 1 { Answer::Applied(record) } else { Answer::Refused(record) })
 }
 
 #[cfg(test)]

@@ -124,8 +124,8 @@ pub struct Head {
 /// A task with its payload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Task {
-    /// Everything but the payload.
-    pub head: Head,
+    /// Everything but the payload; boxed, since tasks are passed on many times.
+    pub head: Box<Head>,
     /// The payload: opaque bytes.
     pub payload: Bytes,
 }

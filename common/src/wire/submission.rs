@@ -8,7 +8,7 @@ use taskyard_model::{ErrorKind, Kind, PAYLOAD_BYTES_MAX, PRIORITY_MAX, TaskId, T
 #[derive(Clone, Debug, PartialEq)]
 pub struct Submission {
     /// The task.
-    pub head: Head,
+    pub head: Box<Head>,
     /// Whether the submitter gave it its id.
     pub is_named: bool,
 }
@@ -65,7 +65,7 @@ pub fn read_submission(
         },
     };
     let is_named = id.is_some();
-    let read = || -> Result<Head, String> {
+    let read = || -> Result<Box<Head>, String> {
         let id = id.clone().unwrap_or_else(fresh_id);
         let kind = properties.kind().as_ref().map_or(routing_key, |kind| kind.as_str());
         let kind = Kind::new(kind).map_err(|error| error.to_string())?;
@@ -75,7 +75,7 @@ pub fn read_submission(
                  submit its address"
             ));
         }
-        let mut head = Head::new(id, kind);
+        let mut head = Box::new(Head::new(id, kind));
         read_properties(&mut head, properties, names, now)?;
         if let Some(table) = properties.headers() {
             refuse_foreign_headers(table)?;
@@ -328,7 +328,7 @@ mod tests {
     fn the_least_submission_is_a_routing_key() {
         let submission = read(Properties::default()).unwrap();
         assert!(!submission.is_named);
-        assert_eq!(submission.head, Head::new("fresh".parse().unwrap(), "echo".parse().unwrap()));
+        assert_eq!(*submission.head, Head::new("fresh".parse().unwrap(), "echo".parse().unwrap()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The next task, and the worker that gets it.
 
 use crate::class::{ClassId, ClassKey};
-use crate::entry::Phase;
+use crate::entry::{Entry, Phase};
 use crate::event::{
     Answer, Effect, Expect, Field, HeadUpdate, Note, Outcome, Payload, Place, Write,
 };
@@ -212,17 +212,19 @@ impl Scheduler {
     pub(crate) fn send(&mut self, car: CarId, number: usize, attempt: u32) {
         let Some(entry) = self.entries.get_mut(car) else { return };
         entry.phase = Phase::Dispatching;
-        let facts = entry.facts.clone();
-        let is_short = self.is_short(&facts.kind);
-        self.end_flight(&facts.id, u32::MAX);
+        let id = entry.facts.id.clone();
+        let kind = entry.facts.kind.clone();
+        let is_short = self.is_short(&kind);
+        self.end_flight(&id, u32::MAX);
         let Some(worker) = self.workers.get_mut(number) else { return };
+        let Some(Entry { facts, .. }) = self.entries.get(car) else { return };
         worker.used += facts.slots;
         if !is_short {
             worker.long_used += facts.slots;
         }
-        worker.flights.insert(facts.id.clone());
+        worker.flights.insert(id.clone());
         if facts.is_suspect {
-            worker.exclusive = Some(facts.id.clone());
+            worker.exclusive = Some(id.clone());
         }
         let may_share = is_short && worker.takes_trains && !facts.is_suspect;
         let flight = Flight {
@@ -243,13 +245,13 @@ impl Scheduler {
             is_long: !is_short,
             copy_until: Timestamp::ZERO,
             is_cancel_asked: false,
-            kind: Some(facts.kind.clone()),
-            counts: Some(Counts::of(&facts)),
+            kind: Some(kind),
+            counts: Some(Counts::of(facts)),
             reply: facts.reply.clone(),
         };
         let worker = worker.id.clone();
-        self.flights.insert(facts.id.clone(), flight);
-        let update = HeadUpdate { attempt, due_at: None, rounds: 0, ..HeadUpdate::of(&facts) };
+        let update = HeadUpdate { attempt, due_at: None, rounds: 0, ..HeadUpdate::of(facts) };
+        self.flights.insert(id, flight);
         let op = self.expecting(Pending::Sent { car, attempt });
         self.effect(Effect::Send { op, car, worker, update, may_share });
     }

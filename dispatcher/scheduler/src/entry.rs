@@ -24,7 +24,7 @@ pub(crate) enum Phase {
 /// A copy that this process holds unacked.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    pub(crate) facts: Facts,
+    pub(crate) facts: Box<Facts>,
     pub(crate) copy: CopyFacts,
     pub(crate) phase: Phase,
     /// The attempt that this delivery stands for: its own, or the one being sent.

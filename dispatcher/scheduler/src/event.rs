@@ -75,7 +75,7 @@ pub struct Arrival {
     /// Attempt, source, whether redelivered.
     pub copy: CopyFacts,
     /// The task.
-    pub facts: Facts,
+    pub facts: Box<Facts>,
     /// Whether it belongs here.
     pub destination: Destination,
     /// Which lane it was read from, if it was.
@@ -151,7 +151,7 @@ pub struct ReportFacts {
     /// How long the worker had it, waiting included, in microseconds.
     pub had_us: Option<u64>,
     /// The task, where the report carries its payload and so is a copy.
-    pub copy: Option<Facts>,
+    pub copy: Option<Box<Facts>>,
     /// Where the end is to be told, where the report says so.
     pub reply: Option<ReplyTo>,
 }

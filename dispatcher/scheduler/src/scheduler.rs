@@ -572,7 +572,7 @@ impl HeadUpdate {
 }
 
 impl Entry {
-    pub(crate) fn new(facts: Facts, copy: CopyFacts, now: Timestamp) -> Self {
+    pub(crate) fn new(facts: Box<Facts>, copy: CopyFacts, now: Timestamp) -> Self {
         let live = facts.attempt;
         Self {
             facts,

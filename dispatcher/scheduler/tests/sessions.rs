@@ -58,7 +58,13 @@ impl Stage {
     fn arrive_with(&mut self, car: u64, facts: Facts, source: Source, lane: Option<u8>) {
         let copy = CopyFacts { attempt: facts.attempt, source, is_redelivered: false };
         let destination = Destination::Here;
-        self.tell(Event::Arrived(Arrival { car: CarId(car), copy, facts, destination, lane }));
+        self.tell(Event::Arrived(Arrival {
+            car: CarId(car),
+            copy,
+            facts: Box::new(facts),
+            destination,
+            lane,
+        }));
     }
 
     /// The writes and looks asked for since the last look.

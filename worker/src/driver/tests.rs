@@ -59,7 +59,7 @@ impl Hand {
         let mut head = Head::new("t".parse().unwrap(), "x".parse().unwrap());
         head.attempt = 1;
         head.timeout_ms = Some(timeout_ms);
-        let tasks = Ok(vec![Task { head, payload: Bytes::new() }]);
+        let tasks = Ok(vec![Task { head: Box::new(head), payload: Bytes::new() }]);
         let incoming = Incoming { tag: 1, is_redelivered: false, tasks };
         self.events.send(SessionEvent::Delivered(incoming)).await.unwrap();
     }

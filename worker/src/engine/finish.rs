@@ -179,6 +179,6 @@ impl Engine {
 
 /// Makes a report the copy of its task.
 fn carry(report: &mut Report, task: &Task) {
-    report.task = Some(Box::new(task.head.clone()));
+    report.task = Some(task.head.clone());
     report.body = task.payload.clone();
 }

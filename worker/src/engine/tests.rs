@@ -40,7 +40,7 @@ impl Hand {
 
     fn deliver_as(&mut self, again: bool, heads: impl IntoIterator<Item = Head>) -> u64 {
         self.tag += 1;
-        let task = |head| Task { head, payload: Bytes::from("payload") };
+        let task = |head| Task { head: Box::new(head), payload: Bytes::from("payload") };
         let tasks = Ok(heads.into_iter().map(task).collect());
         let incoming = Incoming { tag: self.tag, is_redelivered: again, tasks };
         self.engine.delivered(self.now, incoming);
@@ -418,7 +418,7 @@ fn a_huge_failure_nacks_its_delivery() {
     let mut hand = Hand::new();
     hand.tag += 1;
     let payload = Bytes::from(vec![0; PAYLOAD_BYTES_MAX]);
-    let tasks = Ok(vec![Task { head: head("a"), payload }]);
+    let tasks = Ok(vec![Task { head: Box::new(head("a")), payload }]);
     let incoming = Incoming { tag: hand.tag, is_redelivered: false, tasks };
     hand.engine.delivered(hand.now, incoming);
     hand.end("a", Ended::Failed(TaskError::retryable("no")));

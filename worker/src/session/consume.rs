@@ -89,9 +89,9 @@ impl Sessions {
 fn read(properties: &Properties, body: bytes::Bytes) -> Result<Vec<Task>, String> {
     let content_type = properties.content_type().as_ref();
     if content_type.is_some_and(|content_type| content_type.as_str() == TASKS) {
-        let cars = train::read::<Head>(&body).map_err(|error| error.to_string())?;
+        let cars = train::read::<Box<Head>>(&body).map_err(|error| error.to_string())?;
         return Ok(cars.into_iter().map(|(head, payload)| Task { head, payload }).collect());
     }
     let head = read_copy(properties).map_err(|error| error.to_string())?;
-    Ok(vec![Task { head, payload: body }])
+    Ok(vec![Task { head: Box::new(head), payload: body }])
 }

@@ -169,6 +169,25 @@ fn random_op(rng: &mut StdRng, model: &Model) -> Op {
     })
 }
 
+/// The same for another task, so that both share a call of the script.
+fn alike(rng: &mut StdRng, change: &Change) -> Op {
+    let attempt = rng.random_range(0..4);
+    Op::Change(Change {
+        id: id(&format!("t{}", rng.random_range(0..6))),
+        expect: match change.expect {
+            Expect::Exactly(_) => Expect::Exactly(attempt),
+            Expect::Below(_) => Expect::Below(attempt),
+            Expect::Any => Expect::Any,
+        },
+        fields: change.fields.iter().map(|&(name, _)| (name, random_value(rng))).collect(),
+        payload: match &change.payload {
+            PayloadOp::Set(_) => PayloadOp::Set(Bytes::from(vec![b'q'; rng.random_range(0..50)])),
+            other => other.clone(),
+        },
+        ..change.clone()
+    })
+}
+
 /// Something that somebody else did to a record, in Redis and in the model.
 async fn tamper(store: &Store, model: &mut Model, rng: &mut StdRng) {
     let id = id(&format!("t{}", rng.random_range(0..6)));
@@ -222,11 +241,14 @@ async fn ten_thousand_random_calls_do_what_the_model_does() {
     let mut left = 10_000;
     let mut applied = 0;
     while left > 0 {
-        let mut ops = Vec::new();
+        let mut ops: Vec<Op> = Vec::new();
         let mut expected = Vec::new();
         let mut taken_in: Vec<TaskId> = Vec::new();
         for _ in 0..rng.random_range(1..40) {
-            let op = random_op(&mut rng, &model);
+            let op = match ops.last() {
+                Some(Op::Change(change)) if rng.random_bool(0.5) => alike(&mut rng, change),
+                _ => random_op(&mut rng, &model),
+            };
             let (Op::Change(Change { id, .. }) | Op::Read(id) | Op::Payload(id)) = &op;
             // A first record that is there already is decided after the rest of its call.
             if taken_in.contains(id) {

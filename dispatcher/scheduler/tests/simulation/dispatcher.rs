@@ -231,7 +231,7 @@ impl Dispatcher {
         let arrival = |(car, facts): (CarId, Facts)| {
             let copy = CopyFacts { attempt: facts.attempt, source, is_redelivered };
             let destination = destination.clone();
-            Event::Arrived(Arrival { car, copy, facts, destination, lane: None })
+            Event::Arrived(Arrival { car, copy, facts: Box::new(facts), destination, lane: None })
         };
         cars.into_iter().zip(tasks).map(arrival).collect()
     }
@@ -253,7 +253,7 @@ impl Dispatcher {
                 said,
                 ran_us,
                 had_us,
-                copy,
+                copy: copy.map(Box::new),
                 reply,
             })
         };
