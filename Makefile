@@ -2,7 +2,8 @@
 
 CARGO := cargo
 PROFILE := --release --locked
-YARD := $(CARGO) run --quiet $(PROFILE) -p taskyard-tests --bin taskyard-yard --
+# Not by `cargo run`: for one package it chooses other features and builds everything again.
+BIN := $(or $(CARGO_TARGET_DIR),target)/release
 DIR ?=
 
 .DEFAULT_GOAL := help
@@ -21,13 +22,13 @@ test: setup build ## Run all tests, on private RabbitMQ and Redis servers
 	$(CARGO) test $(PROFILE) --workspace
 
 demo: setup build ## Run a real job on a private system: checksums of a folder's files (DIR=…, default: this repository)
-	@$(YARD) demo $(if $(DIR),--dir "$(DIR)")
+	@$(BIN)/taskyard-yard demo $(if $(DIR),--dir "$(DIR)")
 
 up: setup build ## Start a private system and keep it until Ctrl-C
-	@$(YARD) up
+	@$(BIN)/taskyard-yard up
 
 bench: setup build ## Measure throughput and latency on this machine
-	$(CARGO) run $(PROFILE) -p taskyard-tests --bin taskyard-bench
+	@$(BIN)/taskyard-bench
 
 lint: ## Check formatting, and clippy without a warning
 	$(CARGO) fmt --all --check
