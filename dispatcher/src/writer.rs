@@ -1,14 +1,20 @@
-//! The store's pipeline: one task, one call at a time, everything that waits in it.
+//! The store's pipeline: one task, a call with everything that waits, and the next while it runs.
 
 use crate::pool::Input;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use std::time::Duration;
 use taskyard_common::store::{Answer, Op, Store};
 use taskyard_scheduler::OpId;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// Ops in one pipeline: beyond it nothing is gained, and answers come later.
-const PIPELINE_MAX: usize = 2_048;
+const PIPELINE_MAX: usize = 1_024;
+/// Calls under way: while Redis works on one, this process reads the answers to the other and prepares
+/// the next. One alone would let each wait for the other.
+const CALLS_MAX: usize = 2;
 /// Wait before what Redis refused for now is tried again.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
@@ -29,14 +35,29 @@ pub(crate) async fn run(
     mut asked: mpsc::UnboundedReceiver<Vec<Asked>>,
     inputs: mpsc::UnboundedSender<Input>,
 ) {
-    let mut waiting: Vec<Asked> = Vec::new();
-    let mut batch: Vec<Asked> = Vec::new();
+    let mut refused: Vec<Asked> = Vec::new();
+    let mut again_at = Instant::now();
+    let mut calls = FuturesUnordered::new();
     loop {
-        let pause = tokio::time::sleep(AGAIN_AFTER);
+        let mut batch = Vec::new();
+        let has_room = calls.len() < CALLS_MAX;
         let mut received = Vec::new();
         tokio::select! {
-            n = asked.recv_many(&mut received, 64) => if n == 0 { return },
-            () = pause, if !waiting.is_empty() => batch.append(&mut waiting),
+            biased;
+            Some((answers, failed)) = next(&mut calls), if !calls.is_empty() => {
+                if inputs.send(Input::Stored(answers)).is_err() {
+                    return;
+                }
+                if !failed.is_empty() {
+                    again_at = Instant::now() + AGAIN_AFTER;
+                    refused.extend(failed);
+                }
+                continue;
+            }
+            () = tokio::time::sleep_until(again_at), if has_room && !refused.is_empty() => {
+                batch.append(&mut refused);
+            }
+            n = asked.recv_many(&mut received, 64), if has_room => if n == 0 { return },
         }
         batch.extend(received.into_iter().flatten());
         while batch.len() < PIPELINE_MAX {
@@ -45,20 +66,19 @@ pub(crate) async fn run(
                 Err(_) => break,
             }
         }
-        let ops = std::mem::take(&mut batch);
-        let answers = call(&store, ops, &mut waiting).await;
-        if inputs.send(Input::Stored(answers)).is_err() {
-            return;
-        }
+        calls.push(call(&store, batch));
     }
 }
 
+async fn next<F: Future<Output = Called>>(calls: &mut FuturesUnordered<F>) -> Option<Called> {
+    calls.next().await
+}
+
+/// The answers of a call, and what Redis refused by itself.
+type Called = (Vec<(OpId, Answer, bool)>, Vec<Asked>);
+
 /// One call, repeated until it gets through.
-async fn call(
-    store: &Store,
-    asked: Vec<Asked>,
-    waiting: &mut Vec<Asked>,
-) -> Vec<(OpId, Answer, bool)> {
+async fn call(store: &Store, asked: Vec<Asked>) -> Called {
     let mut is_down = false;
     let (ops, asked): (Vec<Op>, Vec<_>) =
         asked.into_iter().map(|one| (one.what, (one.op, one.is_repeated))).unzip();
@@ -78,16 +98,17 @@ async fn call(
         info!("Redis answers again");
     }
     let mut done = Vec::with_capacity(asked.len());
+    let mut refused = Vec::new();
     for ((what, (op, was_repeated)), answer) in ops.into_iter().zip(asked).zip(answers) {
         let is_repeated = was_repeated || is_down;
         match answer {
             Answer::Failed(error) => {
                 warn!(%error, "Redis refuses a write for now");
                 let is_repeated = is_repeated || !error.is_transient();
-                waiting.push(Asked { op, what, is_repeated });
+                refused.push(Asked { op, what, is_repeated });
             }
             answer => done.push((op, answer, is_repeated)),
         }
     }
-    done
+    (done, refused)
 }
