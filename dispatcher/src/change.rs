@@ -8,7 +8,7 @@ use taskyard_common::store;
 use taskyard_common::store::{Change, Op, PayloadOp, Value};
 use taskyard_common::wire::Head;
 use taskyard_common::wire::train::TrainWriter;
-use taskyard_model::{MAX_ATTEMPTS_DEFAULT, MAX_LOSSES_DEFAULT, PoolName, State, Timestamp};
+use taskyard_model::{MAX_ATTEMPTS_DEFAULT, MAX_LOSSES_DEFAULT, PoolName, State, Timestamp, Wants};
 use taskyard_scheduler::{
     Answer, CarId, Expect, Field, HeadUpdate, Keep, Payload, Record, ReplyTo, Write,
 };
@@ -41,8 +41,8 @@ pub(crate) fn op(write: Write, pool: &PoolName, cars: &mut Cars) -> Op {
         Keep::Unchanged => store::Keep::Unchanged,
         Keep::For(time) => store::Keep::For(time),
     };
-    change.wants_record = write.wants_record;
-    let is_unknown = write.wants_record && write.state == Some(State::Succeeded);
+    change.wants = write.wants;
+    let is_unknown = write.wants == Wants::Record && write.state == Some(State::Succeeded);
     for field in write.fields {
         add(&mut change.fields, field, pool, cars, is_unknown);
     }

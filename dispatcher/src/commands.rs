@@ -12,7 +12,7 @@ use taskyard_common::names::Names;
 use taskyard_common::store::{Answer, Change, Expect, Keep, Op, Store, Value};
 use taskyard_common::wire::train::{self, TrainWriter};
 use taskyard_common::wire::{Command, CommandAnswer, Task, headers, read_copy};
-use taskyard_model::{PoolName, State, TaskId, Transition};
+use taskyard_model::{PoolName, State, TaskId, Transition, Wants};
 use taskyard_scheduler::{Command as Order, CommandReply, Event};
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -231,7 +231,7 @@ impl Clerk {
         let mut change = Change::new(task.head.id.clone(), Transition::Replay, Some(State::Queued));
         change.expect = Expect::Any;
         change.keep = Keep::Forever;
-        change.wants_record = true;
+        change.wants = Wants::Record;
         let empty =
             ["error", "error_kind", "finished_at", "owed", "cancel", "worker", "started_at"];
         change.fields = empty.into_iter().map(|name| (name, Value::EMPTY)).collect();

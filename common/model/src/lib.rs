@@ -22,7 +22,7 @@ pub use kind::{Kind, KindError, Pattern};
 pub use labels::{Labels, LabelsError};
 pub use state::{ErrorKind, State, UnknownName};
 pub use time::Timestamp;
-pub use transition::{Origin, Transition};
+pub use transition::{Origin, Transition, Wants};
 
 /// The lowest and highest priority; 9 goes first.
 pub const PRIORITY_MAX: u8 = 9;

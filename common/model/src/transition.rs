@@ -11,6 +11,18 @@ pub enum Origin {
 
 use Origin::{Absent, At};
 
+/// Whether the record as it was is wanted although a change is made; a refusal always brings it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wants {
+    /// No.
+    #[default]
+    Nothing,
+    /// Only if it names a reply address, which is all that matters of it.
+    ReplyAddress,
+    /// Yes.
+    Record,
+}
+
 /// A named change of a task's record: the only ones there are.
 ///
 /// The store writes nothing else, and compares state and attempt in the same step, so two writers

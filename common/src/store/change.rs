@@ -2,7 +2,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use taskyard_model::{Kind, Origin, PoolName, State, TaskId, Timestamp, Transition, WorkerId};
+use taskyard_model::{
+    Kind, Origin, PoolName, State, TaskId, Timestamp, Transition, Wants, WorkerId,
+};
 
 /// One transition of one task's record, to be made if the record is where it may start.
 #[derive(Clone, Debug)]
@@ -23,8 +25,8 @@ pub struct Change {
     /// How long the record is kept.
     pub keep: Keep,
     /// Whether the record as it was before is wanted although the change applies (one more call
-    /// inside Redis). A refusal always brings it.
-    pub wants_record: bool,
+    /// inside Redis).
+    pub wants: Wants,
 }
 
 impl Change {
@@ -39,7 +41,7 @@ impl Change {
             fields: Vec::new(),
             payload: PayloadOp::Keep,
             keep: Keep::Unchanged,
-            wants_record: false,
+            wants: Wants::Nothing,
         }
     }
 

@@ -2,7 +2,7 @@ use std::sync::LazyLock;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Cmd, RedisWrite, Value as Reply};
-use taskyard_model::{TaskId, Transition};
+use taskyard_model::{TaskId, Transition, Wants};
 
 use super::change::{allowed, takes_in};
 use super::keys::{Keys, PAYLOAD_SUFFIX};
@@ -76,7 +76,11 @@ pub(super) fn change_command(changes: &[&Change], scripts: &Scripts, keys: &Keys
         PayloadOp::Set(_) => b's',
         PayloadOp::Delete => b'd',
     };
-    let answer = if first.wants_record { b'r' } else { b'-' };
+    let answer = match first.wants {
+        Wants::Nothing => b'-',
+        Wants::ReplyAddress => b'a',
+        Wants::Record => b'r',
+    };
     cmd.write_arg(&[expect, payload, answer]);
     match first.keep {
         Keep::Unchanged => cmd.arg(""),
@@ -123,7 +127,7 @@ pub(super) fn is_alike(one: &Change, other: &Change) -> bool {
     one.transition == other.transition
         && one.state == other.state
         && one.keep == other.keep
-        && one.wants_record == other.wants_record
+        && one.wants == other.wants
         && is_same_expect
         && is_same_payload
         && one.fields.iter().map(|(name, _)| name).eq(other.fields.iter().map(|(name, _)| name))

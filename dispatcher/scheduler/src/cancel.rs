@@ -6,7 +6,7 @@ use crate::event::{
 };
 use crate::facts::CarId;
 use crate::scheduler::{Pending, Scheduler};
-use taskyard_model::{ErrorKind, State, TaskId, Transition};
+use taskyard_model::{ErrorKind, State, TaskId, Transition, Wants};
 
 /// How far a cancel is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl Scheduler {
         write.payload = Payload::Delete;
         // Its copies may wait in a delay until then.
         write.keep = self.keep(State::Cancelled, keep_ms, next_at);
-        write.wants_record = true;
+        write.wants = Wants::Record;
         write
     }
 

@@ -11,7 +11,7 @@ use crate::route::Candidate;
 use crate::scheduler::{Pending, RunTime, Scheduler, Timer};
 use crate::settings::Mode;
 use std::time::Duration;
-use taskyard_model::{Kind, Source, State, TaskId, Timestamp, Transition};
+use taskyard_model::{Kind, Source, State, TaskId, Timestamp, Transition, Wants};
 
 /// A kind whose tasks take less than this on average is short: its tasks share trains, and may be
 /// sent ahead of a free slot. Longer ones would hold up what shares their message.
@@ -142,7 +142,8 @@ impl Scheduler {
             Field::Worker(worker.id.clone()),
             Field::DispatchedAt(self.now),
         ]);
-        if !entry.is_new {
+        let is_plain = entry.is_new || entry.is_plain && entry.facts.attempt == 0;
+        if !is_plain {
             fields.extend([Field::NextAt(None), Field::Reason("")]);
         }
         let expect = match entry.is_new {
@@ -157,7 +158,7 @@ impl Scheduler {
         write.payload = Payload::Store(car, update);
         // While it was in the backlog or with a worker a second submission may have named another
         // reply address.
-        write.wants_record = was_away;
+        write.wants = if was_away { Wants::ReplyAddress } else { Wants::Nothing };
         self.write(write, Pending::Dispatch { car, worker: number, attempt });
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct Entry {
     pub(crate) lane: Option<u8>,
     /// Nothing has been written about it yet.
     pub(crate) is_new: bool,
+    /// This process has recorded it as waiting, without a time or a reason.
+    pub(crate) is_plain: bool,
     /// It has been judged to be the durable copy, and stays until a newer one is stored.
     pub(crate) is_kept: bool,
     pub(crate) held_since: Timestamp,

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use taskyard_model::{
     CopyFacts, ErrorKind, Kind, Labels, Pattern, PoolName, State, TaskId, Timestamp, Transition,
-    WorkerId,
+    Wants, WorkerId,
 };
 
 use crate::facts::{CarId, Facts};
@@ -509,7 +509,7 @@ pub struct Write {
     /// How long it is kept.
     pub keep: Keep,
     /// Whether the record before is wanted also when the change is applied.
-    pub wants_record: bool,
+    pub wants: Wants,
 }
 
 /// Something worth counting or logging.

@@ -9,7 +9,7 @@ use crate::event::{
 use crate::facts::CarId;
 use crate::scheduler::{Pending, Scheduler, Timer};
 use std::sync::Arc;
-use taskyard_model::{ErrorKind, Source, State, TaskId, Timestamp, Transition};
+use taskyard_model::{ErrorKind, Source, State, TaskId, Timestamp, Transition, Wants};
 
 /// What a waiting task says of itself when nobody takes its class.
 const NO_WORKER: &str = "no worker takes this kind";
@@ -101,8 +101,12 @@ impl Scheduler {
         let due_at = entry.facts.due_at.filter(|&at| at > self.now);
         let state = if due_at.is_some() { State::Delayed } else { State::Queued };
         let mut fields = vec![Field::All(car), Field::NextAt(due_at)];
-        if !self.is_taken(car) {
+        let is_taken = self.is_taken(car);
+        if !is_taken {
             fields.push(Field::Reason(NO_WORKER));
+        }
+        if let Some(entry) = self.entries.get_mut(car) {
+            entry.is_plain = is_taken && due_at.is_none();
         }
         let write = Write::new(&id, Transition::Accept, Expect::Any, state, fields);
         self.write(write, Pending::Accept(car));
@@ -117,7 +121,10 @@ impl Scheduler {
                 self.note(Note::Accepted(id));
                 self.keep_copy(car);
             }
-            Answer::Refused(record) => self.judge(car, record),
+            Answer::Refused(record) => {
+                entry.is_plain = false;
+                self.judge(car, record);
+            }
         }
     }
 
@@ -219,7 +226,7 @@ impl Scheduler {
         let mut write = Write::new(id, Transition::Expire, Expect::Any, State::Expired, fields);
         write.payload = Payload::Delete;
         write.keep = self.keep(State::Expired, None, None);
-        write.wants_record = true;
+        write.wants = Wants::Record;
         write
     }
 

@@ -10,7 +10,7 @@ use crate::flight::{Counts, Flight};
 use crate::scheduler::{Pending, Scheduler, Timer};
 use std::time::Duration;
 use taskyard_model::{
-    Books, CopyFacts, ErrorKind, Live, Source, State, TaskId, Timestamp, Transition, Verdict,
+    Books, CopyFacts, ErrorKind, Live, Source, State, TaskId, Timestamp, Transition, Verdict, Wants,
 };
 
 /// How long a copy waits before it is judged again, at first and from the third round on.
@@ -366,7 +366,7 @@ impl Scheduler {
             Vec::new(),
         );
         write.payload = Payload::Delete;
-        write.wants_record = true;
+        write.wants = Wants::Record;
         self.write(write, Pending::Requeue { car, update });
     }
 

@@ -8,7 +8,7 @@ use crate::facts::CarId;
 use crate::flight::Counts;
 use crate::retry::Failure;
 use crate::scheduler::{Pending, Scheduler, Timer};
-use taskyard_model::{CopyFacts, ErrorKind, Source, State, Transition};
+use taskyard_model::{CopyFacts, ErrorKind, Source, State, Transition, Wants};
 
 /// Rounds that a copy which a worker handed over has behind it: it runs long, so it is looked at
 /// seldom from the start.
@@ -139,7 +139,7 @@ impl Scheduler {
             Write::new(&report.id, Transition::Succeed, expect, State::Succeeded, fields);
         write.payload = Payload::Delete;
         write.keep = self.keep(State::Succeeded, keep_ms, None);
-        write.wants_record = !is_known;
+        write.wants = if is_known { Wants::Nothing } else { Wants::Record };
         self.write(write, Pending::Report(Box::new(report), Step::Success));
     }
 
@@ -317,7 +317,7 @@ impl Scheduler {
         let mut write =
             Write::new(&report.id, Transition::Requeue, expect, State::Queued, Vec::new());
         write.payload = Payload::Delete;
-        write.wants_record = true;
+        write.wants = Wants::Record;
         self.write(write, Pending::Report(Box::new(report), Step::Return));
     }
 

@@ -5,7 +5,7 @@ use crate::event::{Answer, Expect, Field, HeadUpdate, Note, Payload, Place, Writ
 use crate::facts::CarId;
 use crate::flight::Counts;
 use crate::scheduler::{Pending, Scheduler};
-use taskyard_model::{ErrorKind, State, TaskId, Timestamp, Transition};
+use taskyard_model::{ErrorKind, State, TaskId, Timestamp, Transition, Wants};
 
 /// The decision about an attempt that did not succeed, made once and then recorded.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,7 +113,7 @@ impl Scheduler {
         write.payload = Payload::Delete;
         if failure.state.is_final() {
             write.keep = self.keep(failure.state, failure.keep_ms, None);
-            write.wants_record = true;
+            write.wants = Wants::Record;
         }
         write
     }

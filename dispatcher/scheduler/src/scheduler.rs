@@ -17,7 +17,7 @@ use indexmap::IndexMap;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::hash::BuildHasher;
-use taskyard_model::{CopyFacts, Kind, State, TaskId, Timestamp, Transition, WorkerId};
+use taskyard_model::{CopyFacts, Kind, State, TaskId, Timestamp, Transition, Wants, WorkerId};
 
 /// Hashes the same way in every run, from a seed that is handed in.
 #[derive(Clone, Copy, Debug)]
@@ -524,7 +524,7 @@ impl Write {
             fields: Vec::new(),
             payload: Payload::Keep,
             keep: Keep::Unchanged,
-            wants_record: true,
+            wants: Wants::Record,
         }
     }
 
@@ -541,7 +541,7 @@ impl Write {
             expect,
             state,
             fields,
-            wants_record: false,
+            wants: Wants::Nothing,
             ..Self::look(id.clone())
         }
     }
@@ -581,6 +581,7 @@ impl Entry {
             live,
             lane: None,
             is_new: false,
+            is_plain: false,
             is_kept: false,
             held_since: now,
         }

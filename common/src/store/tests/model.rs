@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use taskyard_model::Origin;
+use taskyard_model::{Origin, Wants};
 
 use super::*;
 use crate::store::record::RECORD_FIELDS;
@@ -102,7 +102,11 @@ impl Model {
             Keep::Forever => task.expires = false,
         }
         self.tasks.insert(id.clone(), task);
-        Answer::Applied(was.filter(|_| change.wants_record))
+        Answer::Applied(was.filter(|was| match change.wants {
+            Wants::Nothing => false,
+            Wants::ReplyAddress => !was.reply_to.is_empty(),
+            Wants::Record => true,
+        }))
     }
 }
 
@@ -165,7 +169,11 @@ fn random_op(rng: &mut StdRng, model: &Model) -> Op {
             1 => Keep::Forever,
             _ => Keep::Unchanged,
         },
-        wants_record: rng.random_bool(0.3),
+        wants: match rng.random_range(0..4) {
+            0 => Wants::Record,
+            1 => Wants::ReplyAddress,
+            _ => Wants::Nothing,
+        },
     })
 }
 

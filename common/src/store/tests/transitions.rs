@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use taskyard_model::{Origin, State, Transition};
+use taskyard_model::{Origin, State, Transition, Wants};
 
 use super::*;
 use crate::store::{Expect, FIELDS, Keep, PayloadOp, Value};
@@ -189,7 +189,7 @@ async fn a_rejected_id_starts_afresh() {
     assert!(matches!(settled, Answer::Applied(None)));
     assert_eq!(hash(&store, "taskyard:task:t").await["error"], "bad", "still the same record");
 
-    let accept = Change { wants_record: true, ..change("t", Transition::Accept) };
+    let accept = Change { wants: Wants::Record, ..change("t", Transition::Accept) };
     let answer = make(&store, accept).await;
     assert!(
         matches!(&answer, Answer::Applied(Some(was)) if was.state == State::Rejected),

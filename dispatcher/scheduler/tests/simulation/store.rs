@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
-use taskyard_model::{Backoff, Origin, State, TaskId, Transition};
+use taskyard_model::{Backoff, Origin, State, TaskId, Transition, Wants};
 use taskyard_scheduler::{Answer, Expect, Facts, Field, Keep, Record, Write};
 
 /// What becomes of the stored payload.
@@ -106,7 +106,11 @@ impl Store {
         self.now.rows.insert(write.id.clone(), row);
         let id = write.id.clone();
         self.made.push(Made { id, transition, before: record.clone(), after });
-        Answer::Applied(record.filter(|_| write.wants_record))
+        Answer::Applied(record.filter(|record| match write.wants {
+            Wants::Nothing => false,
+            Wants::ReplyAddress => record.reply.is_some(),
+            Wants::Record => true,
+        }))
     }
 
     fn forget_payload(&mut self, id: &TaskId) {
