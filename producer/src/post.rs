@@ -114,9 +114,11 @@ impl Post {
         channel: &Channel,
         message: Message,
     ) -> impl Future<Output = Result<(), Undelivered>> + Send + use<> {
-        let mut tries = Tries::new(self.patience);
-        let sent = timeout_at(tries.deadline, channel.publisher.send(message.clone())).await;
-        let post = self.clone();
+        let tries = Tries::new(self.patience);
+        let deadline = tries.deadline;
+        let sent = timeout_at(deadline, channel.publisher.send(message.clone())).await;
+        // Hardly ever needed, and large: kept out of the futures that wait for confirms.
+        let rest = Box::new((self.clone(), message, tries));
         async move {
             let first = async move {
                 match sent {
@@ -124,10 +126,10 @@ impl Post {
                     Err(_) => Publication::Unknown,
                 }
             };
-            let first = timeout_at(tries.deadline, first).await.unwrap_or(Publication::Unknown);
-            match post.judge(&mut tries, first).await {
-                Some(end) => end,
-                None => post.go_on(&message, &mut tries).await,
+            let first = timeout_at(deadline, first).await.unwrap_or(Publication::Unknown);
+            match first {
+                Publication::Confirmed => Ok(()),
+                other => Box::pin(see_through(*rest, other)).await,
             }
         }
     }
@@ -232,6 +234,17 @@ impl Post {
             true => WHY_BLOCKED,
             false => WHY_SESSION,
         }
+    }
+}
+
+/// Goes on after a first try that was not confirmed.
+async fn see_through(
+    (post, message, mut tries): (Post, Message, Tries),
+    first: Publication,
+) -> Result<(), Undelivered> {
+    match post.judge(&mut tries, first).await {
+        Some(end) => end,
+        None => post.go_on(&message, &mut tries).await,
     }
 }
 

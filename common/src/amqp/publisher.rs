@@ -4,11 +4,13 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use lapin::options::BasicPublishOptions;
 use lapin::{Channel, Confirmation};
+use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
-/// Longest wait for a confirm. A frozen broker is noticed after twice the heartbeat anyway; one
-/// that confirms nothing for so long has lost track of the channel.
+/// Longest time without a confirm while some are due. A frozen broker is noticed after twice the
+/// heartbeat anyway; one that confirms nothing for so long has lost track of the channel.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 /// Unconfirmed messages at once. Measured: the rate no longer grows above some hundred.
 const WINDOW: usize = 1_000;
@@ -123,11 +125,15 @@ impl Publisher {
 async fn own(channel: Channel, mut jobs: mpsc::Receiver<Job>) {
     let mut unconfirmed = FuturesUnordered::new();
     let mut unconfirmed_bytes = 0;
+    // One clock for all: a timer for each message would cost as much as all else here.
+    let mut progress = Instant::now();
+    let mut clock = pin!(tokio::time::sleep_until(progress + CONFIRM_TIMEOUT));
     loop {
         let has_room = unconfirmed.len() < WINDOW && unconfirmed_bytes < WINDOW_BYTES;
         tokio::select! {
             biased;
             Some((is_healthy, bytes)) = next(&mut unconfirmed), if !unconfirmed.is_empty() => {
+                progress = Instant::now();
                 unconfirmed_bytes -= bytes;
                 if !is_healthy {
                     break;
@@ -135,6 +141,9 @@ async fn own(channel: Channel, mut jobs: mpsc::Receiver<Job>) {
             }
             job = jobs.recv(), if has_room => {
                 let Some(job) = job else { break };
+                if unconfirmed.is_empty() {
+                    progress = Instant::now();
+                }
                 unconfirmed_bytes += job.message.body.len();
                 let mut publication = Box::pin(publish(channel.clone(), job));
                 // The first poll numbers the message and queues its frames in one step. Polled here,
@@ -145,12 +154,21 @@ async fn own(channel: Channel, mut jobs: mpsc::Receiver<Job>) {
                     std::task::Poll::Pending => unconfirmed.push(publication),
                 }
             }
+            () = &mut clock => {
+                if !unconfirmed.is_empty() && progress.elapsed() >= CONFIRM_TIMEOUT {
+                    // Who waits learns that nothing is known.
+                    return;
+                }
+                let from = if unconfirmed.is_empty() { Instant::now() } else { progress };
+                clock.as_mut().reset(from + CONFIRM_TIMEOUT);
+            }
             else => break,
         }
     }
     jobs.close();
     // Senders are gone, or the channel is: either way what is still under way may come to an end.
-    while unconfirmed.next().await.is_some() {}
+    let rest = async { while unconfirmed.next().await.is_some() {} };
+    let _ = tokio::time::timeout(CONFIRM_TIMEOUT, rest).await;
 }
 
 /// The next publication that has an outcome.
@@ -173,17 +191,15 @@ async fn publish(channel: Channel, job: Job) -> (bool, usize) {
             .await?
             .await
     };
-    let publication = match tokio::time::timeout(CONFIRM_TIMEOUT, confirmed).await {
-        Ok(Ok(Confirmation::Ack(None))) => Publication::Confirmed,
+    let publication = match confirmed.await {
+        Ok(Confirmation::Ack(None)) => Publication::Confirmed,
         // lapin gives returned messages to confirms in no certain order. One that is not ours means
         // that ours, or another, was returned and taken for stored: nothing here is to be trusted.
-        Ok(Ok(Confirmation::Ack(Some(returned)))) if returned.routing_key.as_str() == key => {
+        Ok(Confirmation::Ack(Some(returned))) if returned.routing_key.as_str() == key => {
             Publication::Returned(returned.reply_text.to_string())
         }
-        Ok(Ok(Confirmation::Nack(_))) => Publication::Refused,
-        Ok(Ok(Confirmation::Ack(_) | Confirmation::NotRequested) | Err(_)) | Err(_) => {
-            Publication::Unknown
-        }
+        Ok(Confirmation::Nack(_)) => Publication::Refused,
+        Ok(Confirmation::Ack(_) | Confirmation::NotRequested) | Err(_) => Publication::Unknown,
     };
     let is_healthy = publication != Publication::Unknown;
     // Nobody waits any more: nothing to tell.
