@@ -25,14 +25,15 @@ fn main() -> ExitCode {
             return if error.use_stderr() { EXIT_USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    telemetry::init(flags.log_format.unwrap_or_default(), "info");
     let settings: Settings = match layered(&flags, flags.common.config.as_deref()) {
         Ok(settings) => settings,
         Err(error) => {
+            telemetry::init(flags.log_format.unwrap_or_default(), "info");
             error!(error = &error as &dyn std::error::Error, "settings");
             return EXIT_USAGE.into();
         }
     };
+    telemetry::init(settings.log_format, "info");
     if flags.print_config {
         return print_config(settings);
     }

@@ -8,6 +8,7 @@ use crate::gate::Gate;
 use crate::outbox::Outbox;
 use crate::pool::{Input, Pool};
 use crate::post::{self, Parcel};
+use crate::settings::PoolSettings;
 use crate::token::Role;
 use crate::writer::{self, Asked};
 use std::collections::HashMap;
@@ -65,8 +66,8 @@ impl Pool {
         let publishing =
             Connection::open(&self.amqp, &name("publish"), PUBLISH_HEARTBEAT_S).await?;
         let setup = consuming.channel().await?;
-        let kinds = self.kinds();
-        let topology = Topology { names: &self.names, pool: &self.name, kinds: &kinds };
+        let pools = self.pools();
+        let topology = Topology { names: &self.names, pool: &self.name, pools: &pools };
         topology.declare(&setup).await?;
         self.clear_the_way(&setup).await?;
         self.garbled = vec![consuming.garbled(), publishing.garbled()];
@@ -121,9 +122,12 @@ impl Pool {
         })
     }
 
-    fn kinds(&self) -> Vec<Pattern> {
-        let own = self.settings.pools.iter().filter(|pool| pool.name == self.name.as_str());
-        own.flat_map(|pool| &pool.kinds).filter_map(|kind| kind.parse().ok()).collect()
+    fn pools(&self) -> Vec<(PoolName, Vec<Pattern>)> {
+        let read = |pool: &PoolSettings| {
+            let kinds = pool.kinds.iter().filter_map(|kind| kind.parse().ok()).collect();
+            Some((PoolName::new(&pool.name).ok()?, kinds))
+        };
+        self.settings.pools.iter().filter_map(read).collect()
     }
 }
 

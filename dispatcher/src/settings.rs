@@ -63,7 +63,7 @@ pub struct Flags {
     pub lie_ms: Option<u64>,
     /// How to write logs [default: text]
     #[arg(long, env = "TASKYARD_LOG_FORMAT", value_name = "FORMAT")]
-    #[serde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub log_format: Option<LogFormat>,
     /// Print the settings in force as TOML, and exit
     #[arg(long)]
@@ -117,6 +117,9 @@ pub struct Settings {
     /// How long a dispatched message may lie untouched.
     #[serde(default = "default_lie_ms")]
     pub lie_ms: u64,
+    /// How to write logs.
+    #[serde(default)]
+    pub log_format: LogFormat,
     /// All pools of the namespace and their kinds, besides the default one.
     #[serde(default)]
     pub pools: Vec<PoolSettings>,
@@ -232,6 +235,11 @@ impl Settings {
                 check(Pattern::new(kind).map(drop).map_err(|e| format!("pools: {kind:?}: {e}")));
             }
         }
+        for (at, pool) in self.pools.iter().enumerate() {
+            for other in &self.pools[..at] {
+                check(pool.apart_from(other));
+            }
+        }
         for kind in &self.kinds {
             check(kind.check().map_err(|e| format!("kinds: {:?}: {e}", kind.kind)));
         }
@@ -272,6 +280,29 @@ impl Settings {
     }
 }
 
+impl PoolSettings {
+    /// A kind of two pools would be delivered to both, and run twice.
+    fn apart_from(&self, other: &Self) -> Result<(), String> {
+        let (name, of) = (&self.name, &other.name);
+        if name == of {
+            return Err(format!("pools: {name:?} is there twice; put its kinds together"));
+        }
+        let patterns = |pool: &Self| -> Vec<Pattern> {
+            pool.kinds.iter().filter_map(|kind| kind.parse().ok()).collect()
+        };
+        let others = patterns(other);
+        for kind in patterns(self) {
+            if let Some(shared) = others.iter().find(|pattern| pattern.overlaps(&kind)) {
+                return Err(format!(
+                    "pools: a kind that fits {kind} of {name:?} may also fit {shared} of {of:?}: \
+                     pools share none"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl KindDefaults {
     fn check(&self) -> Result<(), String> {
         Pattern::new(&self.kind).map_err(|e| e.to_string())?;
@@ -289,5 +320,36 @@ impl KindDefaults {
             () if !is_in(self.max_losses, 0, 100) => Err("max_losses is 0 to 100".to_owned()),
             () => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(config: &str) -> Vec<String> {
+        toml::from_str::<Settings>(config).unwrap().problems()
+    }
+
+    #[test]
+    fn pools_share_no_kind() {
+        let two = |one: &str, other: &str| {
+            format!(
+                "[[pools]]\nname = \"mail\"\nkinds = [{one:?}]\n\
+                 [[pools]]\nname = \"other\"\nkinds = [{other:?}]\n"
+            )
+        };
+        assert_eq!(problems(&two("mail.#", "image.#")), [""; 0]);
+        let shared = problems(&two("mail.#", "*.send"));
+        assert!(shared[0].contains("*.send") && shared[0].contains("mail.#"), "{shared:?}");
+        let twice = problems(&two("a", "b").replace("other", "mail"));
+        assert!(twice[0].contains("twice"), "{twice:?}");
+    }
+
+    #[test]
+    fn logs_are_a_line_of_the_file() {
+        let settings: Settings = toml::from_str("log_format = \"json\"").unwrap();
+        assert_eq!(settings.log_format, LogFormat::Json);
+        assert!(toml::from_str::<Settings>("log_format = \"xml\"").is_err());
     }
 }

@@ -139,6 +139,31 @@ impl Pattern {
         }
         pattern[p..].iter().all(|&word| word == "#")
     }
+
+    /// Whether some kind fits both patterns.
+    ///
+    /// From the last words to the first: two rests overlap where their first words do and what is
+    /// behind them does. Time and memory are words of one times words of the other.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let one: Vec<&str> = self.0.split('.').collect();
+        let two: Vec<&str> = other.0.split('.').collect();
+        // `below[j]` is about the rest of `one` behind the present word and `two[j..]`.
+        let mut below: Vec<bool> =
+            (0..=two.len()).map(|j| two[j..].iter().all(|&word| word == "#")).collect();
+        for i in (0..one.len()).rev() {
+            let mut rest = vec![false; two.len() + 1];
+            rest[two.len()] = one[i..].iter().all(|&word| word == "#");
+            for j in (0..two.len()).rev() {
+                rest[j] = match (one[i], two[j]) {
+                    ("#", _) | (_, "#") => below[j] || rest[j + 1],
+                    (a, b) => (a == "*" || b == "*" || a == b) && below[j + 1],
+                };
+            }
+            below = rest;
+        }
+        below[0]
+    }
 }
 
 impl FromStr for Pattern {
@@ -183,6 +208,26 @@ mod tests {
         ];
         for (pattern, kind, expected) in table {
             assert_eq!(fits(pattern, kind), expected, "{pattern} {kind}");
+        }
+    }
+
+    #[test]
+    fn patterns_overlap_where_a_kind_fits_both() {
+        let table = [
+            ("mail.#", "mail.send", true),
+            ("mail.#", "mail", true),
+            ("mail.*", "mail", false),
+            ("*.send", "mail.*", true),
+            ("*.send", "mail.*.now", false),
+            ("a.#.z", "#.b", false),
+            ("a.#.z", "#.y.#", true),
+            ("#", "a.b.c", true),
+            ("a.b", "a.c", false),
+            ("#.a", "b.#", true),
+        ];
+        for (one, two, expected) in table {
+            let [a, b] = [one, two].map(|text| Pattern::new(text).unwrap());
+            assert_eq!((a.overlaps(&b), b.overlaps(&a)), (expected, expected), "{one} {two}");
         }
     }
 

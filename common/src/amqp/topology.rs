@@ -96,15 +96,17 @@ impl QueueKind<'_> {
 /// Everything that exists before the first task: exchanges, queues, bindings.
 ///
 /// Declared by the dispatcher at every start; declaring again what exists changes nothing. The
-/// targets of dead-lettering come before its sources.
+/// targets of dead-lettering come before its sources. Each dispatcher declares the ways into all
+/// pools: what belongs to one whose dispatcher never ran waits there for it.
 #[derive(Clone, Debug)]
 pub struct Topology<'a> {
     /// The names.
     pub names: &'a Names,
-    /// The pool.
+    /// The pool that is served.
     pub pool: &'a PoolName,
-    /// The kinds that belong to the pool; the default pool has what nobody else has.
-    pub kinds: &'a [Pattern],
+    /// Pools and the kinds that belong to them; the default pool, named or not, has what nobody
+    /// else has.
+    pub pools: &'a [(PoolName, Vec<Pattern>)],
 }
 
 impl Topology<'_> {
@@ -116,7 +118,8 @@ impl Topology<'_> {
         self.exchanges(channel).await?;
         let Topology { names, pool, .. } = self;
         let default = PoolName::default_pool();
-        for pool in [&default, pool] {
+        let named = self.pools.iter().map(|(pool, _)| pool).filter(|&name| name != *pool);
+        for pool in [&default, pool].into_iter().chain(named) {
             self.queue(channel, &names.outcomes_queue(pool), QueueKind::Plain).await?;
             bind(channel, &names.outcomes_queue(pool), &names.outcomes(), pool.as_str()).await?;
             self.queue(channel, &names.again_queue(pool), QueueKind::Plain).await?;
@@ -126,8 +129,10 @@ impl Topology<'_> {
         }
         bind(channel, &names.outcomes_queue(&default), &names.stray(), "").await?;
         bind(channel, &names.submit(&default), &names.unbound(), "").await?;
-        for kind in self.kinds {
-            bind(channel, &names.submit(pool), &names.tasks(), kind.as_str()).await?;
+        for (pool, kinds) in self.pools {
+            for kind in kinds {
+                bind(channel, &names.submit(pool), &names.tasks(), kind.as_str()).await?;
+            }
         }
         self.queue(channel, &names.dead(), QueueKind::Plain).await?;
         self.queue(channel, &names.rejected(), QueueKind::Rejected).await?;

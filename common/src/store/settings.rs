@@ -15,7 +15,7 @@ use super::StoreError;
 pub struct RedisSettings {
     /// `redis://user:password@host:6379/0`, `rediss://` for TLS, `unix:///path` for a socket.
     pub url: String,
-    /// File of certificates (PEM) that are trusted instead of the system's; for `rediss://` only.
+    /// File of certificates (PEM) to trust besides the system's; for `rediss://` only.
     pub tls_ca: Option<PathBuf>,
 }
 
@@ -57,8 +57,9 @@ impl RedisSettings {
                 return Err(bad("a redis tls-ca needs a rediss:// url".to_owned()));
             }
             Some(path) => {
-                let root_cert = std::fs::read(path)
+                let mut root_cert = std::fs::read(path)
                     .map_err(|error| bad(format!("redis tls-ca {}: {error}", path.display())))?;
+                root_cert.extend(crate::tls::system_certificates().into_bytes());
                 let certificates = TlsCertificates { client_tls: None, root_cert: Some(root_cert) };
                 Client::build_with_tls(info, certificates)
             }

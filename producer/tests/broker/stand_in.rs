@@ -8,7 +8,7 @@ use taskyard_common::amqp::{
 };
 use taskyard_common::names::Names;
 use taskyard_common::wire::{CommandAnswer, Submission, read_bulk, read_submission, train};
-use taskyard_model::{Pattern, PoolName, TaskId};
+use taskyard_model::{PoolName, TaskId};
 use taskyard_tests::Place;
 
 async fn connect(place: &Place) -> Connection {
@@ -25,8 +25,7 @@ fn names() -> Names {
 pub(crate) async fn declare(place: &Place) {
     let connection = connect(place).await;
     let channel = connection.channel().await.unwrap();
-    let kinds: [Pattern; 0] = [];
-    let topology = Topology { names: &names(), pool: &PoolName::default_pool(), kinds: &kinds };
+    let topology = Topology { names: &names(), pool: &PoolName::default_pool(), pools: &[] };
     topology.declare(&channel).await.unwrap();
     connection.close().await;
 }

@@ -1,13 +1,13 @@
 //! Failures: retries, the end of them, dead letters, limits, lost workers.
 
 use anyhow::ensure;
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::AMQPValue;
 use taskyard_tests::{EVENTUALLY, Submission, Yard, wait_until};
 
 use crate::{
     counts,
     foreign::{Foreign, text},
-    mailbox::{Mailbox, header, take},
+    mailbox::{Mailbox, depth, header, take},
     now_ms, small_yard, yard_without_workers,
 };
 
@@ -281,11 +281,9 @@ async fn dead_letters_are_shown_and_replayed_by_the_command_line() -> anyhow::Re
 }
 
 async fn is_empty(yard: &Yard, queue: &str) -> anyhow::Result<()> {
-    let channel = yard.channel().await?;
-    let options = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
     wait_until(queue, EVENTUALLY, async || {
-        let declared = channel.queue_declare(queue.into(), options, FieldTable::default()).await?;
-        ensure!(declared.message_count() == 0, "{}", declared.message_count());
+        let depth = depth(yard, queue).await?;
+        ensure!(depth == 0, "{depth}");
         anyhow::Ok(())
     })
     .await

@@ -23,6 +23,8 @@ use tokio::{
     task::JoinHandle,
 };
 
+use crate::mailbox::depth;
+
 /// More often than the 2 s of the contract, so that tests wait less.
 const BEAT: Duration = Duration::from_millis(400);
 
@@ -248,11 +250,7 @@ impl Foreign {
 
     /// What lies in its queue undelivered.
     pub(crate) async fn queued(&self, yard: &Yard) -> anyhow::Result<u32> {
-        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-        let queue = format!("taskyard.worker.{}", self.spec.id);
-        let channel = yard.channel().await?;
-        let queue = channel.queue_declare(queue.into(), passive, FieldTable::default()).await?;
-        Ok(queue.message_count())
+        depth(yard, &format!("taskyard.worker.{}", self.spec.id)).await
     }
 
     /// Reports the end, and acks when that is stored.

@@ -1,8 +1,9 @@
 //! Pools: kinds that belong together, with dispatchers and workers of their own.
 
-use taskyard_tests::{EVENTUALLY, Submission, Yard};
+use taskyard_tests::{EVENTUALLY, Submission, Yard, wait_until};
 
 use crate::counts;
+use crate::mailbox::depth;
 
 const CONFIG: &str = r##"
 [[pools]]
@@ -46,6 +47,31 @@ async fn a_type_that_differs_from_the_routing_key_is_the_kind() -> anyhow::Resul
         let task = yard.wait_state(kind, "succeeded", EVENTUALLY).await?;
         assert_eq!((task.text("kind"), task.text("pool")), (kind.into(), pool.into()));
         assert_eq!((task.text("worker"), counts(&task)), (worker.into(), (1, 0, 0)));
+    }
+    yard.finish()
+}
+
+#[tokio::test]
+async fn a_pool_without_a_dispatcher_keeps_its_tasks_and_troubles_nobody() -> anyhow::Result<()> {
+    let yard = Yard::builder()
+        .each_dispatcher(|d| d.config(CONFIG))
+        .worker(|w| w.id("other").builtin())
+        .start()
+        .await?;
+    let waiting = yard.submit(&Submission::of("mail.send", "by its key")).await?;
+    // Into the default pool by its routing key, and from there to where its kind belongs.
+    let moved = Submission::of("sleep", "by its kind").id("moved");
+    yard.submit(&moved.properties(|p| p.with_type("mail.send".into()))).await?;
+    let rest = yard.submit(&Submission::of("sleep", r#"{"ms":1}"#)).await?;
+    yard.wait_state(&rest, "succeeded", EVENTUALLY).await?;
+    assert_eq!(depth(&yard, "taskyard.submit.mail").await?, 1);
+    wait_until("the moved task in its pool", EVENTUALLY, async || {
+        anyhow::ensure!(depth(&yard, "taskyard.again.mail").await? == 1);
+        anyhow::Ok(())
+    })
+    .await?;
+    for id in [waiting.as_str(), "moved"] {
+        assert_eq!(yard.state(id).await?.text("state"), "", "{id} is recorded by its own pool");
     }
     yard.finish()
 }

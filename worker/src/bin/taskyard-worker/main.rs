@@ -90,7 +90,7 @@ fn build(settings: &Settings) -> anyhow::Result<Worker> {
 
 /// Runs it to its end.
 fn run(worker: Worker, settings: &Settings) -> ExitCode {
-    telemetry::init(settings.log_format().unwrap_or_default(), LOG);
+    telemetry::init(settings.log_format, LOG);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {

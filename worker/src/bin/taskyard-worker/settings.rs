@@ -56,7 +56,7 @@ pub(crate) struct Flags {
     held_after_ms: Option<u64>,
     /// How to write the log [default: text]
     #[arg(long, env = "TASKYARD_LOG_FORMAT", value_name = "FORMAT")]
-    #[serde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     log_format: Option<LogFormat>,
     /// Print the settings as a configuration file, and exit
     #[arg(long)]
@@ -111,31 +111,14 @@ pub(crate) struct Settings {
     #[serde(default = "default_held_after_ms")]
     pub(crate) held_after_ms: u64,
     /// `text` or `json`.
-    #[serde(default = "default_log_format")]
-    log_format: String,
+    #[serde(default)]
+    pub(crate) log_format: LogFormat,
 }
 
 impl Settings {
     /// Lays the flags over the file.
     pub(crate) fn read(flags: &Flags) -> anyhow::Result<Self> {
-        let mut settings: Settings = layered(flags, flags.common.config.as_deref())?;
-        if let Some(format) = flags.log_format {
-            settings.log_format = match format {
-                LogFormat::Text => "text".to_owned(),
-                LogFormat::Json => "json".to_owned(),
-            };
-        }
-        settings.log_format()?;
-        Ok(settings)
-    }
-
-    /// How to write the log.
-    pub(crate) fn log_format(&self) -> anyhow::Result<LogFormat> {
-        match self.log_format.as_str() {
-            "text" => Ok(LogFormat::Text),
-            "json" => Ok(LogFormat::Json),
-            other => anyhow::bail!("log_format is text or json, not {other:?}"),
-        }
+        Ok(layered(flags, flags.common.config.as_deref())?)
     }
 
     /// The settings as a configuration file, without the password.
@@ -171,8 +154,4 @@ fn default_grace_ms() -> u64 {
 
 fn default_held_after_ms() -> u64 {
     300_000
-}
-
-fn default_log_format() -> String {
-    "text".to_owned()
 }
