@@ -58,6 +58,8 @@ pub(crate) struct Intake {
     pool: PoolName,
     settings: Arc<Settings>,
     defaults: Vec<Defaults>,
+    /// The pool's own, where the kind has none.
+    priority: Option<u8>,
 }
 
 impl Intake {
@@ -73,7 +75,9 @@ impl Intake {
             })
         };
         let defaults = settings.kinds.iter().filter_map(read).collect();
-        Self { names, pool, settings, defaults }
+        let own = settings.pools.iter().find(|one| one.name == pool.as_str());
+        let priority = own.and_then(|pool| pool.priority);
+        Self { names, pool, settings, defaults, priority }
     }
 
     /// Registers a delivery and says what it is.
@@ -198,10 +202,10 @@ impl Intake {
     /// What the submitter left open, from the kind's defaults.
     fn complete(&self, head: &mut Head, now: Timestamp) {
         head.accepted_at = Some(now);
-        let Some(defaults) = self.defaults.iter().find(|d| d.kind.matches(&head.kind)) else {
-            return;
-        };
-        head.priority = head.priority.or(defaults.priority);
+        let defaults = self.defaults.iter().find(|d| d.kind.matches(&head.kind));
+        let priority = defaults.and_then(|defaults| defaults.priority).or(self.priority);
+        head.priority = head.priority.or(priority);
+        let Some(defaults) = defaults else { return };
         head.max_attempts = head.max_attempts.or(defaults.max_attempts);
         head.max_losses = head.max_losses.or(defaults.max_losses);
         head.backoff = head.backoff.or(defaults.backoff);

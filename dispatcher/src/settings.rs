@@ -134,8 +134,12 @@ pub struct Settings {
 pub struct PoolSettings {
     /// Its name.
     pub name: String,
-    /// Its kinds, as topic patterns; pools share none.
+    /// Its kinds, as topic patterns; pools share none. The default pool has what nobody else has.
+    #[serde(default)]
     pub kinds: Vec<String>,
+    /// Priority of its tasks where neither the submitter nor the kind says, 0 to 9.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
 }
 
 /// What tasks of a kind get where the submitter says nothing.
@@ -231,6 +235,9 @@ impl Settings {
         );
         for pool in &self.pools {
             check(PoolName::new(&pool.name).map(drop).map_err(|e| format!("pools: {e}")));
+            if pool.priority.is_some_and(|priority| priority > PRIORITY_MAX) {
+                check(Err(format!("pools: priority of {:?} is 0 to 9", pool.name)));
+            }
             for kind in &pool.kinds {
                 check(Pattern::new(kind).map(drop).map_err(|e| format!("pools: {kind:?}: {e}")));
             }

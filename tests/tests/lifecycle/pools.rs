@@ -9,6 +9,11 @@ const CONFIG: &str = r##"
 [[pools]]
 name = "mail"
 kinds = ["mail.#", "echo"]
+priority = 4
+
+[[kinds]]
+kind = "mail.now"
+priority = 8
 "##;
 
 async fn two_pools() -> anyhow::Result<Yard> {
@@ -28,8 +33,16 @@ async fn a_task_goes_to_the_pool_of_its_kind() -> anyhow::Result<()> {
     let rest = yard.submit(&Submission::of("sleep", r#"{"ms":1}"#)).await?;
     let mail = yard.wait_state(&mail, "succeeded", EVENTUALLY).await?;
     assert_eq!((mail.text("pool"), mail.text("worker")), ("mail".into(), "mailer".into()));
+    assert_eq!(mail.text("priority"), "4", "the pool's");
     let rest = yard.wait_state(&rest, "succeeded", EVENTUALLY).await?;
     assert_eq!((rest.text("pool"), rest.text("worker")), ("default".into(), "other".into()));
+    assert_eq!(rest.text("priority"), "0");
+    let urgent = yard.submit(&Submission::of("mail.now", "")).await?;
+    let urgent = yard.wait_state(&urgent, "queued", EVENTUALLY).await?;
+    assert_eq!(urgent.text("priority"), "8", "the kind's goes before the pool's");
+    let own = Submission::of("mail.now", "").properties(|p| p.with_priority(1));
+    let own = yard.submit(&own).await?;
+    assert_eq!(yard.wait_state(&own, "queued", EVENTUALLY).await?.text("priority"), "1");
     yard.finish()
 }
 
