@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use futures_util::StreamExt;
 use nix::sys::signal::Signal;
 use redis::aio::MultiplexedConnection;
 use taskyard_producer::{BulkTask, Producer, Settings, Settled, Submission, TaskId};
@@ -266,19 +267,39 @@ impl Bench {
         Ok(took)
     }
 
-    /// One at a time: submit to result in Redis, which is asked all the time.
+    /// One at a time: submit to result in Redis, which tells by itself: to ask it all the time would
+    /// keep a core busy. Only the record of a task that has ended is given an expiry.
     async fn idle_result(&self, tasks: &Tasks) -> anyhow::Result<Vec<Duration>> {
+        self.notify_of("Kg").await?;
+        let mut ended = redis::Client::open(self.yard.place().redis_url())?.get_async_pubsub().await?;
+        ended.psubscribe(format!("__keyspace@*__:taskyard:task:{}-*", tasks.name)).await?;
+        let mut ended = ended.into_on_message();
         let mut took = Vec::with_capacity(tasks.count);
         for number in 0..tasks.count {
+            let key = format!(":{}", tasks.id(number));
             let begun = Instant::now();
             self.producer.submit(tasks.submission(number)).await?;
-            while self.read(tasks, number, 1).await?[0].0 != "succeeded" {
-                ensure!(begun.elapsed() < LIMIT, "task {number} does not end");
+            loop {
+                let next = tokio::time::timeout(LIMIT, ended.next()).await;
+                let event = next.with_context(|| format!("task {number} does not end"))?;
+                let event = event.context("Redis has closed the connection")?;
+                let what: String = event.get_payload()?;
+                if what == "expire" && event.get_channel_name().ends_with(&key) {
+                    break;
+                }
             }
             took.push(begun.elapsed());
         }
+        self.notify_of("").await?;
         self.verify(tasks).await?;
         Ok(took)
+    }
+
+    /// Which changes Redis publishes.
+    async fn notify_of(&self, events: &str) -> anyhow::Result<()> {
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg("notify-keyspace-events").arg(events);
+        Ok(set.query_async(&mut self.redis.clone()).await?)
     }
 
     /// Waits for the last task, and then for some hundred that it may have overtaken: to look at all
