@@ -47,6 +47,8 @@ pub struct Live {
     pub state: State,
     /// The number of its current or last dispatch.
     pub attempt: u32,
+    /// Whether it must not be started after some instant.
+    pub has_start_by: bool,
 }
 
 /// What this process knows for itself, in the present session.
@@ -110,7 +112,9 @@ pub fn judge(copy: CopyFacts, live: Option<Live>, books: Books) -> Verdict {
             _ if !is_live_copy => Verdict::Drop,
             _ if is_second_submission => Verdict::Answer,
             _ if books.holds_another => Verdict::Drop,
-            Source::SubmitExpired => Verdict::Expire,
+            Source::SubmitExpired if live.has_start_by => Verdict::Expire,
+            // A second one's own expiration: it says nothing about the first.
+            Source::SubmitExpired => Verdict::Answer,
             _ => Verdict::Keep,
         },
         Dispatched if is_live_copy => Verdict::CameBack,

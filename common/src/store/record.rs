@@ -54,6 +54,7 @@ pub(super) const RECORD_FIELDS: &[&str] = &[
     "keep_ms",
     "started_at",
     "backoff",
+    "start_by",
 ];
 
 /// What the dispatcher needs of a task's record.
@@ -98,6 +99,8 @@ pub struct Record {
     pub started_at: Option<Timestamp>,
     /// How long it waits between attempts, if that is known.
     pub backoff: Option<Backoff>,
+    /// Whether it must not be started after some instant.
+    pub has_start_by: bool,
 }
 
 impl Record {
@@ -131,6 +134,7 @@ impl Record {
             keep_ms: next().parse().ok(),
             started_at: instant(&next()),
             backoff: next().parse().ok(),
+            has_start_by: instant(&next()).is_some(),
         }))
     }
 }

@@ -62,7 +62,7 @@ local function transition(hash, copy, expected, bytes, sets)
   if state ~= 'absent' and (not ok or answer == 114 or answer == 97 and (was[3] or '') ~= '') then
     record = call('HMGET', hash, 'state', 'attempt', 'failures', 'losses', 'max_attempts',
       'max_losses', 'worker', 'kind', 'pool', 'next_at', 'reply_to', 'correlation_id', 'owed',
-      'cancel', 'submitted_at', 'keep_ms', 'started_at', 'backoff')
+      'cancel', 'submitted_at', 'keep_ms', 'started_at', 'backoff', 'start_by')
   end
   if not ok then return record and {0, record} or 0 end
 

@@ -41,7 +41,11 @@ impl Scheduler {
         let Some(entry) = self.entries.get(car) else { return };
         let id = entry.facts.id.clone();
         let copy = CopyFacts { attempt: entry.facts.attempt, ..entry.copy };
-        let live = record.as_ref().map(|r| Live { state: r.state, attempt: r.attempt });
+        let live = record.as_ref().map(|r| Live {
+            state: r.state,
+            attempt: r.attempt,
+            has_start_by: r.has_start_by,
+        });
         let flight = self.flights.get(&id);
         let books = Books {
             holds_another: self.entries.holds_another(car),

@@ -159,6 +159,7 @@ fn record(state: State, attempt: u32, worker: Option<&str>) -> Record {
         owes_dead_letter: false,
         is_cancel_asked: false,
         keep_ms: None,
+        has_start_by: false,
     }
 }
 

@@ -98,7 +98,8 @@ fn copies() -> String {
         let cells: Vec<String> = columns
             .iter()
             .map(|&(_, source, is_redelivered, attempt)| {
-                cell(CopyFacts { attempt, source, is_redelivered }, Live { state, attempt: 2 })
+                let live = Live { state, attempt: 2, has_start_by: true };
+                cell(CopyFacts { attempt, source, is_redelivered }, live)
             })
             .collect();
         if !rows.contains_key(&cells) {
@@ -123,6 +124,8 @@ fn cell(copy: CopyFacts, live: Live) -> String {
         }
     };
     unless(ask(Books { holds_another: true, ..Books::default() }), "another is held");
+    let endless = Live { has_start_by: false, ..live };
+    unless(judge(copy, Some(endless), Books::default()), "it has no start-by");
     unless(
         ask(Books { is_dispatch_confirmed: true, ..Books::default() }),
         "the dispatch was confirmed here",

@@ -49,6 +49,29 @@ async fn without_a_dispatcher_the_broker_counts() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_second_submission_that_expired_says_nothing_about_the_first() -> anyhow::Result<()> {
+    let yard = small_yard().await?;
+    let mut mailbox = Mailbox::open(&yard).await?;
+    // Long enough for the first copy to lie in a delay, where no dispatcher holds it.
+    let first = Submission::of("echo", "first").id("s1").number("x-task-delay", 12_000);
+    yard.submit(&first).await?;
+    yard.wait_state("s1", "delayed", EVENTUALLY).await?;
+    yard.dispatcher(0).kill9()?;
+    yard.submit(&hurried("s1", 100).reply_to(mailbox.address(), "second")).await?;
+    wait_until("expired in the queue", EVENTUALLY, async || {
+        let left = depth(&yard, "taskyard.submit.default").await?;
+        ensure!(left == 0, "{left} left");
+        anyhow::Ok(())
+    })
+    .await?;
+    yard.dispatcher(0).start()?;
+    let task = yard.wait_state("s1", "succeeded", EVENTUALLY).await?;
+    assert_eq!((counts(&task), task.bytes("result")), ((1, 0, 0), b"first".as_slice()));
+    assert_eq!(mailbox.next().await?.about(), ("succeeded".into(), "s1".into(), "second".into()));
+    yard.finish()
+}
+
+#[tokio::test]
 async fn while_it_is_queued_the_dispatcher_counts() -> anyhow::Result<()> {
     let yard = yard_without_workers().await?;
     let mut mailbox = Mailbox::open(&yard).await?;

@@ -20,10 +20,12 @@ fn everything() -> impl Iterator<Item = (CopyFacts, Live, Books)> {
                 SOURCES.into_iter().flat_map(move |source| {
                     flags().flat_map(move |is_redelivered| {
                         flags().flat_map(move |holds_another| {
-                            flags().map(move |is_dispatch_confirmed| {
-                                let copy = CopyFacts { attempt: k, source, is_redelivered };
-                                let books = Books { holds_another, is_dispatch_confirmed };
-                                (copy, Live { state, attempt: a }, books)
+                            flags().flat_map(move |is_dispatch_confirmed| {
+                                flags().map(move |has_start_by| {
+                                    let copy = CopyFacts { attempt: k, source, is_redelivered };
+                                    let books = Books { holds_another, is_dispatch_confirmed };
+                                    (copy, Live { state, attempt: a, has_start_by }, books)
+                                })
                             })
                         })
                     })
@@ -58,11 +60,22 @@ fn an_older_copy_goes_only_when_the_newer_is_known_to_be_stored() {
 }
 
 #[test]
-fn a_second_submission_is_only_ever_a_first_delivery_from_submit() {
+fn a_second_submission_is_a_first_delivery_or_expires_where_the_first_cannot() {
     for (copy, live, books) in everything() {
         if judge(copy, Some(live), books) == Verdict::Answer {
-            assert_eq!(copy.source, Source::Submit);
-            assert!(!copy.is_redelivered);
+            match copy.source {
+                Source::SubmitExpired => assert!(!live.has_start_by),
+                source => assert!(source == Source::Submit && !copy.is_redelivered),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_has_no_start_by_never_expires() {
+    for (copy, live, books) in everything() {
+        if judge(copy, Some(live), books) == Verdict::Expire {
+            assert!(live.has_start_by, "{copy:?} {live:?}");
         }
     }
 }

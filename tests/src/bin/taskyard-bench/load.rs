@@ -271,7 +271,8 @@ impl Bench {
     /// keep a core busy. Only the record of a task that has ended is given an expiry.
     async fn idle_result(&self, tasks: &Tasks) -> anyhow::Result<Vec<Duration>> {
         self.notify_of("Kg").await?;
-        let mut ended = redis::Client::open(self.yard.place().redis_url())?.get_async_pubsub().await?;
+        let mut ended =
+            redis::Client::open(self.yard.place().redis_url())?.get_async_pubsub().await?;
         ended.psubscribe(format!("__keyspace@*__:taskyard:task:{}-*", tasks.name)).await?;
         let mut ended = ended.into_on_message();
         let mut took = Vec::with_capacity(tasks.count);
