@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(error) => {
             telemetry::init(flags.log_format.unwrap_or_default(), "info");
-            error!(error = &error as &dyn std::error::Error, "settings");
+            error!("settings: {}", said(&error));
             return EXIT_USAGE.into();
         }
     };
@@ -53,13 +53,28 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            error!(error = &failure as &dyn std::error::Error, "{failure}");
+            error!("{}", said(&failure));
             match failure {
                 Failure::Settings(_) | Failure::Http(..) => EXIT_USAGE.into(),
                 _ => EXIT_UNAVAILABLE.into(),
             }
         }
     }
+}
+
+/// An error and its causes, each said once.
+fn said(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 #[expect(clippy::print_stdout, reason = "what was asked for")]

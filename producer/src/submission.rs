@@ -169,13 +169,15 @@ impl Submission {
         self.integer("timeout in ms", "x-task-timeout", timeout.as_millis(), 1, MS_MAX)
     }
 
-    /// The instant by which it should be finished: orders and counts, kills nothing.
+    /// The instant by which it should be finished: kills nothing. Dispatchers of this version record it,
+    /// and their orders do not use it.
     #[must_use]
     pub fn deadline(self, at: SystemTime) -> Self {
         self.integer("deadline in ms since 1970", "x-task-deadline", ms_of(at), 0, INSTANT_MAX)
     }
 
-    /// Who it is charged to in fair sharing, 1 to 128 printable characters.
+    /// Who it is charged to, 1 to 128 printable characters. Dispatchers of this version record it, and
+    /// their orders do not use it.
     #[must_use]
     pub fn tenant(self, tenant: impl AsRef<str>) -> Self {
         let tenant = tenant.as_ref();
@@ -200,7 +202,7 @@ impl Submission {
         self.integer("slots", "x-task-slots", slots.into(), 1, 10_000)
     }
 
-    /// Expected run time, when you know better than the learned one.
+    /// Expected run time. Dispatchers of this version record it, and their orders do not use it.
     #[must_use]
     pub fn estimate(self, estimate: Duration) -> Self {
         self.integer("estimate in ms", "x-task-estimate", estimate.as_millis(), 0, MS_MAX)

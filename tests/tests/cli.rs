@@ -218,6 +218,18 @@ async fn lists_show_tasks_workers_and_counts() -> anyhow::Result<()> {
     assert_eq!((echoes.len(), &echoes[0]["id"]), (1, &"e1".into()));
     let table = yard.taskyard(&["ls"]).await?.ok()?;
     assert!(table.starts_with("ID ") && table.lines().count() == 3, "{table}");
+    yard.submit(&Submission::of("nobody.takes.it", "").id("q1")).await?;
+    yard.wait_state("q1", "queued", EVENTUALLY).await?;
+    let ids = |states: &'static str| {
+        let yard = &yard;
+        async move {
+            let listed = lines(&yard.taskyard(&["ls", "--state", states, "--json"]).await?.ok()?)?;
+            anyhow::Ok(listed.iter().map(|task| task["id"].to_string()).collect::<Vec<_>>())
+        }
+    };
+    assert_eq!(ids("queued").await?, ["\"q1\""]);
+    assert_eq!(ids("queued,failed").await?, ["\"q1\"", "\"f1\""]);
+    assert_eq!(ids("running").await?, [""; 0]);
 
     let workers = lines(&yard.taskyard(&["workers", "--json"]).await?.ok()?)?;
     assert_eq!((&workers[0]["id"], &workers[0]["slots"]), (&"w1".into(), &4.into()));

@@ -6,7 +6,7 @@ use super::record::text;
 use super::{Record, Store, StoreError, script};
 
 /// Keys that Redis looks at for one page: about 0.3 ms of its time.
-const KEYS_A_PAGE: u32 = 1000;
+pub(super) const KEYS_A_PAGE: u32 = 1000;
 
 /// All tasks whose payload is stored, page by page: what a new leader rebuilds its books from.
 ///
@@ -74,7 +74,7 @@ impl Inflight {
 }
 
 /// Cursor and keys of an answer to `SCAN`.
-fn scanned(reply: Option<Reply>) -> Result<(u64, Vec<Reply>), StoreError> {
+pub(super) fn scanned(reply: Option<Reply>) -> Result<(u64, Vec<Reply>), StoreError> {
     let strange = StoreError::Strange { what: "a page of keys" };
     match reply {
         Some(Reply::ServerError(error)) => Err(StoreError::from_server(&error)),
@@ -89,7 +89,7 @@ fn scanned(reply: Option<Reply>) -> Result<(u64, Vec<Reply>), StoreError> {
 }
 
 /// A text that a pattern of Redis matches literally.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         if matches!(c, '*' | '?' | '[' | ']' | '\\') {

@@ -83,6 +83,11 @@ impl Keys {
         &self.payload_prefix
     }
 
+    /// The id in the name of a task's hash; nothing if it is the name of something else.
+    pub(super) fn id_of_task(&self, key: &str) -> Option<TaskId> {
+        TaskId::new(key.strip_prefix(&self.task_prefix)?).ok()
+    }
+
     /// The id in the name of a payload; nothing if it is the name of something else.
     pub(super) fn id_of_payload(&self, key: &str) -> Option<TaskId> {
         let id = key.strip_prefix(&self.payload_prefix)?.strip_suffix(PAYLOAD_SUFFIX)?;
@@ -107,5 +112,7 @@ mod tests {
         assert_eq!(keys.id_of_payload("{taskyard:task:a:1}:payload"), Some(id));
         assert_eq!(keys.id_of_payload("{other:task:a:1}:payload"), None);
         assert_eq!(keys.id_of_payload("taskyard:task:a:1"), None);
+        assert_eq!(keys.id_of_task("taskyard:task:a:1"), Some(TaskId::new("a:1").unwrap()));
+        assert_eq!(keys.id_of_task("taskyard:worker:w1"), None);
     }
 }

@@ -8,6 +8,7 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, Value as Reply};
 use taskyard_model::{PoolName, State, TaskId, Timestamp, WorkerId};
 
+use super::inflight::{KEYS_A_PAGE, escaped, scanned};
 use super::record::{instant, text};
 use super::{FIELDS, Keys, RedisSettings, StoreError, settings};
 
@@ -81,6 +82,45 @@ impl Reader {
         let Some(last) = limit.checked_sub(1) else { return Ok(Vec::new()) };
         let list = self.newest(self.keys.recent(state), last.into()).await?;
         Ok(list.filter_map(|(id, at)| Some((TaskId::new(&id).ok()?, at))).collect())
+    }
+
+    /// Up to `most` tasks that are in one of these states, in no order. For states of which no list is
+    /// kept: it looks through all keys of the database, in small steps, until it has found enough.
+    ///
+    /// # Errors
+    /// As [`Reader::task`].
+    pub async fn in_states(
+        &self,
+        states: &[State],
+        most: usize,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        let pattern = format!("{}*", escaped(self.keys.task_prefix()));
+        let mut found = Vec::new();
+        let mut cursor = 0;
+        while found.len() < most {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(KEYS_A_PAGE);
+            let (next, keys) = scanned(Some(self.one(&mut scan).await?))?;
+            let ids: Vec<TaskId> =
+                keys.into_iter().filter_map(|key| self.keys.id_of_task(&text(key))).collect();
+            let mut pipeline = redis::pipe();
+            for id in &ids {
+                pipeline.cmd("HGET").arg(self.keys.task(id)).arg("state");
+            }
+            let replies = self.call(&pipeline).await?;
+            let is_wanted = |reply: Reply| text(reply).parse().is_ok_and(|s| states.contains(&s));
+            let wanted = ids.into_iter().zip(replies).filter(|(_, reply)| is_wanted(reply.clone()));
+            found.extend(wanted.map(|(id, _)| id));
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+        // A key that moves while it is looked for may be seen twice.
+        found.sort();
+        found.dedup();
+        found.truncate(most);
+        Ok(found)
     }
 
     /// All workers of the last 7 days, the latest heartbeat first.

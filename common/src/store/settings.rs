@@ -50,7 +50,8 @@ impl RedisSettings {
         crate::tls::install_crypto_provider();
         let bad = |what: String| StoreError::Settings { what };
         let info = self.url.as_str().into_connection_info();
-        let info = tuned(info.map_err(|error| bad(format!("redis url: {error}")))?);
+        let form = "write redis://[user:password@]host[:port][/database], or rediss:// for TLS";
+        let info = tuned(info.map_err(|error| bad(format!("redis url: {error}; {form}")))?);
         let is_tls = matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. });
         let client = match &self.tls_ca {
             Some(_) if !is_tls => {

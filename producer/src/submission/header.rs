@@ -54,7 +54,9 @@ pub(super) fn problem(name: &str) -> Option<&'static str> {
         return Some("a name has 1 to 255 printable bytes");
     }
     if lower.starts_with("x-task-") || lower == "traceparent" {
-        return Some("names of Taskyard's own have a setter each");
+        return Some(
+            "this name is Taskyard's own: use the option or setter of that meaning, if this version has it",
+        );
     }
     if lower.starts_with("x-death") || lower.starts_with("x-first-death-") {
         return Some("RabbitMQ writes this one itself");

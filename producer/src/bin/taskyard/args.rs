@@ -102,13 +102,15 @@ yet, 3 if there is no such task. --json prints what `submit --wait --json` print
 --json prints an object for each worker: id, state (up, draining, suspect, lost), pool, kinds,
 slots, busy, weight, labels, host, version, seen_at. With --pool only that pool's.")]
     Workers,
-    /// List tasks that reached a final state lately, the latest first
+    /// List tasks: those that reached a final state lately, the latest first, or those in any state
     #[command(after_help = "\
 Examples:
   taskyard ls --state failed
+  taskyard ls --state queued,running
   taskyard ls --kind 'image.#' --limit 100 --json
 
-The lists hold the latest 10,000 tasks of each state. A kind's pattern is one of AMQP: * is one
+The lists hold the latest 10,000 tasks of each final state. Of the other states there is no list:
+the records in Redis are looked through until enough are found, in no order. A kind's pattern is one of AMQP: * is one
 word, # any number of words. --json prints what `status --json` prints.")]
     Ls {
         /// Only tasks in this state; several separated by commas [default: all final states]
@@ -123,6 +125,11 @@ word, # any number of words. --json prints what `status --json` prints.")]
     },
     /// Count tasks by pool
     #[command(after_help = "\
+Counts since the beginning by final state, and of the last second: `waiting` (tasks that the leader
+ranks in memory; what is beyond its window waits in RabbitMQ and is not counted here), `in_flight`
+(dispatched and not ended), `workers` and `slots` (of those that take tasks), `busy` (slots given
+out; with short tasks more than there are, since some are sent ahead).
+
 --json prints an object for each pool: {\"pool\":\"default\",\"succeeded\":1024,…}. With --pool
 only that pool.")]
     Stats,

@@ -43,8 +43,12 @@ pub(crate) async fn run(ids: &[TaskId], reach: &Reach, output: &Output) -> Resul
         if output.is_json() {
             output.json(&json(id, &answer));
         } else if answer.ok {
-            let state = answer.details.get("state").and_then(Value::as_str);
-            output.line(&format!("{id} {}", state.unwrap_or("cancelled")));
+            let what = match answer.details.get("state").and_then(Value::as_str) {
+                Some("asked") => "runs; its worker is told to stop it",
+                Some(state) => state,
+                None => "cancelled",
+            };
+            output.line(&format!("{id} {what}"));
         } else {
             let why = answer.error.as_deref().unwrap_or("refused");
             output.error(&format!("{id} is not cancelled: {why}"), None);

@@ -41,7 +41,7 @@ pub(crate) struct TaskOptions {
     #[arg(long, value_name = "N")]
     #[serde(alias = "max-losses")]
     max_losses: Option<u32>,
-    /// Who it is charged to in fair sharing
+    /// Who it is charged to; recorded, not used by the present orders
     #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
     /// Worker labels, all needed: gpu,zone=eu
@@ -50,11 +50,11 @@ pub(crate) struct TaskOptions {
     /// Worker slots that it takes [default: 1]
     #[arg(long, value_name = "N")]
     slots: Option<u32>,
-    /// When it should be finished: orders and counts, kills nothing
+    /// When it should be finished: kills nothing; recorded, not used by the present orders
     #[arg(long, value_name = "INSTANT", value_parser = when::instant)]
     #[serde(deserialize_with = "an_instant")]
     deadline: Option<Timestamp>,
-    /// Expected run time, when you know better than the learned one
+    /// Expected run time; recorded, not used by the present orders
     #[arg(long, value_name = "DURATION", value_parser = when::duration)]
     #[serde(deserialize_with = "a_duration")]
     estimate: Option<Duration>,

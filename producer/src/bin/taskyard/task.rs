@@ -163,9 +163,12 @@ pub(crate) fn details(view: &TaskView, now: Timestamp, output: &Output) {
 }
 
 fn attempts(view: &TaskView) -> String {
-    let mut text = format!("{} of {}", view.attempt(), view.fields.text("max_attempts"));
+    // Failures are what is limited: an attempt that never began, or that a replay has forgotten,
+    // does not count.
+    let mut text = view.attempt().to_string();
     if view.failures() > 0 {
-        text += &format!(", {} failed", view.failures());
+        let most = view.fields.text("max_attempts");
+        text += &format!(", {} failed of at most {most}", view.failures());
     }
     if view.losses() > 0 {
         text += &format!(", {} lost with their worker", view.losses());
@@ -186,6 +189,7 @@ fn progress(view: &TaskView) -> String {
 fn error(view: &TaskView) -> String {
     match (view.error(), view.fields.text("error_kind")) {
         ("", kind) => kind.to_owned(),
+        (error, kind) if error == kind => error.to_owned(),
         (error, "") => error.to_owned(),
         (error, kind) => format!("{error} ({kind})"),
     }

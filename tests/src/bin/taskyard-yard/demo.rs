@@ -142,6 +142,9 @@ fn print_shares(done: &[Done]) {
         let share = count as f64 * 100.0 / done.len() as f64;
         println!("  {worker} (weight {weight}) {count:>8}  {share:.0} %");
     }
+    println!(
+        "  (weights decide where several have a slot free; under full load each gets what it finishes)"
+    );
 }
 
 fn conclude(files: &[File], tasks: &[Task], report: &Report) -> anyhow::Result<()> {

@@ -31,7 +31,7 @@ const EXIT_INTERRUPTED: u8 = 130;
 
 /// A private Taskyard with RabbitMQ and Redis, in a temporary folder on free ports
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "taskyard-yard", version)]
 struct Cli {
     #[command(subcommand)]
     command: What,

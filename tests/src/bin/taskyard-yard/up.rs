@@ -65,7 +65,10 @@ fn describe(yard: &Yard) {
     }
     println!("\nIn another shell:");
     println!("  export TASKYARD_AMQP_URL='{amqp}' TASKYARD_REDIS_URL='{redis}'");
-    println!("  target/release/taskyard --help");
+    println!("  target/release/taskyard submit echo --data hello --wait");
+    println!(
+        "  target/release/taskyard workers; target/release/taskyard stats; target/release/taskyard --help"
+    );
     println!("  amqp-publish -u '{amqp}' -e taskyard.tasks -r echo -b hello");
     println!("  redis-cli -u '{redis}' ZREVRANGE taskyard:recent:succeeded 0 9");
     println!("  redis-cli -u '{redis}' HGETALL taskyard:task:ID");

@@ -39,12 +39,9 @@ async fn wait_gone(file: &std::path::Path) {
     }
 }
 
-/// A file that only one test writes to.
-fn note(name: &str) -> PathBuf {
-    let name = format!("taskyard-exec-{}-{name}", std::process::id());
-    let file = std::env::temp_dir().join(name);
-    let _ = std::fs::remove_file(&file);
-    file
+/// A file that only one test writes to; gone with what is returned.
+fn note() -> tempfile::TempPath {
+    tempfile::NamedTempFile::new().unwrap().into_temp_path()
 }
 
 #[tokio::test]
@@ -105,7 +102,7 @@ async fn a_program_that_cannot_be_run_is_retried() {
 
 #[tokio::test]
 async fn its_own_limit_kills_the_whole_group() {
-    let file = note("limit");
+    let file = note();
     let mut program =
         sh(&format!("sh -c 'trap \"\" TERM; echo $$ > {}; sleep 600; :'", file.display()));
     program.timeout = Some(Duration::from_millis(500));
@@ -128,7 +125,7 @@ async fn cancelled(script: &str, file: &std::path::Path) -> TaskError {
 
 #[tokio::test]
 async fn cancel_asks_first() {
-    let file = note("polite");
+    let file = note();
     let trap = "trap 'echo cleaned >&2; exit 64' TERM";
     let script = format!("{trap}; echo $$ > {}; while :; do sleep 0.05; done", file.display());
     let error = cancelled(&script, &file).await;
@@ -137,7 +134,7 @@ async fn cancel_asks_first() {
 
 #[tokio::test]
 async fn cancel_kills_what_does_not_listen() {
-    let file = note("deaf");
+    let file = note();
     let script = format!("trap '' TERM; echo $$ > {}; sleep 600; :", file.display());
     assert!(cancelled(&script, &file).await.text().starts_with("killed by signal"));
     wait_gone(&file).await;
@@ -145,10 +142,10 @@ async fn cancel_kills_what_does_not_listen() {
 
 #[tokio::test]
 async fn dropping_kills_the_whole_group() {
-    let file = note("dropped");
+    let file = note();
     let program = Arc::new(sh(&format!("sh -c 'echo $$ > {}; sleep 600; :'; :", file.display())));
     let run = tokio::spawn(async move { program.run(attempt("")).await });
-    while !file.exists() {
+    while std::fs::read(&file).unwrap_or_default().is_empty() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     run.abort();
@@ -157,7 +154,7 @@ async fn dropping_kills_the_whole_group() {
 
 #[tokio::test]
 async fn what_is_left_behind_with_the_output_open_is_killed() {
-    let file = note("left");
+    let file = note();
     let script = format!("sleep 600 & echo $! > {}; echo done", file.display());
     assert_eq!(run(&script).await.unwrap(), "done\n");
     wait_gone(&file).await;
