@@ -173,7 +173,7 @@ impl Metrics {
             }
             Note::Vanished(id, worker) => {
                 self.vanished.inc();
-                error!(%id, %worker, "an attempt vanished and is issued again: was a queue deleted or purged?");
+                error!(%id, %worker, "an attempt is nowhere and is issued again: was a queue deleted or purged, or its worker frozen or cut off?");
             }
             Note::Spilled(_) => drop(self.spilled.inc()),
             Note::Parked(_) => drop(self.parked.inc()),

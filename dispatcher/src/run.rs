@@ -47,6 +47,11 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> 
         return Err(Failure::Settings(problems));
     }
     let checked = "settings are checked";
+    let amqp = AmqpSettings {
+        address: settings.amqp_url.parse().expect(checked),
+        tls_ca: settings.tls_ca.clone(),
+    };
+    amqp.check().map_err(|error| Failure::Settings(vec![format!("tls_ca: {error}")]))?;
     let listener = TcpListener::bind(settings.http)
         .await
         .map_err(|error| Failure::Http(settings.http, error))?;
@@ -61,10 +66,6 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> 
     info!(http = %settings.http, pool = settings.pool, "serving health and metrics");
     tokio::spawn(http::serve(listener, metrics.clone(), store.clone()));
     let name = PoolName::new(&settings.pool).expect(checked);
-    let amqp = AmqpSettings {
-        address: settings.amqp_url.parse().expect(checked),
-        tls_ca: settings.tls_ca.clone(),
-    };
     let scheduler = Scheduler::new(settings.scheduler(rand::random()), taskyard_common::now());
     let names = Names::new(&settings.namespace);
     let settings = Arc::new(settings);

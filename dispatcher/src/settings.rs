@@ -6,7 +6,7 @@ use taskyard_common::settings::{
     CommonFlags, default_amqp_url, default_namespace, default_pool, default_redis_url,
 };
 use taskyard_common::telemetry::LogFormat;
-use taskyard_model::{Backoff, Kind, PRIORITY_MAX, Pattern, PoolName};
+use taskyard_model::{Backoff, Kind, PAYLOAD_BYTES_MAX, PRIORITY_MAX, Pattern, PoolName};
 use taskyard_scheduler::{Mode, OrderName, RouteName};
 
 /// Takes submitted tasks from RabbitMQ, gives them to workers, keeps their state in Redis.
@@ -202,6 +202,8 @@ fn default_lie_ms() -> u64 {
 }
 
 /// Window sizes that make sense: one task, and what a prefetch can name.
+/// The largest payload has to fit in.
+const WINDOW_BYTES_MIN: usize = PAYLOAD_BYTES_MAX;
 const WINDOW_TASKS: std::ops::RangeInclusive<usize> = 1..=50_000;
 
 impl Settings {
@@ -227,6 +229,10 @@ impl Settings {
                 .then_some(())
                 .ok_or_else(|| format!("window_tasks: {} is not 1 to 50000", self.window_tasks)),
         );
+        let has_room = self.window_bytes >= WINDOW_BYTES_MIN;
+        check(has_room.then_some(()).ok_or_else(|| {
+            format!("window_bytes: {} is less than {WINDOW_BYTES_MIN}", self.window_bytes)
+        }));
         let is_long = self.hold_max_ms >= 5_000 && self.lie_ms >= 100;
         check(
             is_long
@@ -235,12 +241,23 @@ impl Settings {
         );
         for pool in &self.pools {
             check(PoolName::new(&pool.name).map(drop).map_err(|e| format!("pools: {e}")));
+            if pool.kinds.is_empty() && pool.name != PoolName::default_pool().as_str() {
+                check(Err(format!(
+                    "pools: {:?} has no kinds, so no task would reach it",
+                    pool.name
+                )));
+            }
             if pool.priority.is_some_and(|priority| priority > PRIORITY_MAX) {
                 check(Err(format!("pools: priority of {:?} is 0 to 9", pool.name)));
             }
             for kind in &pool.kinds {
                 check(Pattern::new(kind).map(drop).map_err(|e| format!("pools: {kind:?}: {e}")));
             }
+        }
+        let is_listed = self.pool == PoolName::default_pool().as_str()
+            || self.pools.iter().any(|pool| pool.name == self.pool);
+        if !self.pools.is_empty() && !is_listed {
+            check(Err(format!("pool: {:?} is not in the list of pools", self.pool)));
         }
         for (at, pool) in self.pools.iter().enumerate() {
             for other in &self.pools[..at] {
@@ -351,6 +368,15 @@ mod tests {
         assert!(shared[0].contains("*.send") && shared[0].contains("mail.#"), "{shared:?}");
         let twice = problems(&two("a", "b").replace("other", "mail"));
         assert!(twice[0].contains("twice"), "{twice:?}");
+    }
+
+    #[test]
+    fn a_pool_is_in_the_list_and_has_kinds() {
+        let empty = problems("[[pools]]\nname = \"mail\"");
+        assert!(empty[0].contains("no kinds"), "{empty:?}");
+        let foreign = problems("pool = \"x\"\n[[pools]]\nname = \"mail\"\nkinds = [\"a\"]");
+        assert!(foreign[0].contains("not in the list"), "{foreign:?}");
+        assert_eq!(problems("pool = \"x\""), [""; 0]);
     }
 
     #[test]

@@ -128,6 +128,16 @@ fn hosts(address: &Address) -> String {
     address.hosts()
 }
 
+impl AmqpSettings {
+    /// Whether everything that they name is there, without connecting.
+    ///
+    /// # Errors
+    /// `Refused`: the file of certificates cannot be read.
+    pub fn check(&self) -> Result<(), AmqpError> {
+        tls_config(self).map(drop)
+    }
+}
+
 fn tls_config(settings: &AmqpSettings) -> Result<OwnedTLSConfig, AmqpError> {
     let read = |path: &std::path::PathBuf| {
         std::fs::read_to_string(path).map_err(|error| {

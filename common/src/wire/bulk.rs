@@ -136,13 +136,15 @@ fn shared_by_all(message: &Properties) -> Properties {
 }
 
 fn read_car(head: &[u8], shared: &Properties) -> Result<Properties, Refusal> {
+    // Whatever else is wrong with it, a usable id gets a record that says so.
     let refuse = |reason: String| Refusal {
         reason,
         error_kind: taskyard_model::ErrorKind::Rejected,
-        id: None,
+        id: claimed_id(head),
     };
     let head: CarHead = match head {
         [] => CarHead::default(),
+        [b'[', ..] => return Err(refuse("the head of a task in a bulk is no object".to_owned())),
         json => serde_json::from_slice(json)
             .map_err(|error| refuse(format!("the head of a task in a bulk: {error}")))?,
     };
@@ -180,6 +182,11 @@ fn read_car(head: &[u8], shared: &Properties) -> Result<Properties, Refusal> {
     Ok(properties.with_headers(table))
 }
 
+fn claimed_id(head: &[u8]) -> Option<TaskId> {
+    let head: serde_json::Value = serde_json::from_slice(head).ok()?;
+    TaskId::new(head.get("id")?.as_str()?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,6 +221,25 @@ mod tests {
         let third = &tasks[2].0.as_ref().unwrap().head;
         assert_eq!((third.id.as_str(), third.priority), ("fresh2", Some(2)));
         assert_eq!(tasks[2].1, "3");
+    }
+
+    #[test]
+    fn a_broken_head_still_names_its_task() {
+        for (head, id) in [
+            (r#"{"id":"b1","priority":300}"#, Some("b1")),
+            (r#"{"id":"b2","colour":"red"}"#, Some("b2")),
+            (r#"{"id":"not an id","priority":1}"#, None),
+            (r#"["b3"]"#, None),
+            ("{", None),
+        ] {
+            let mut body = b"TYT1\0\0\0".to_vec();
+            body.push(u8::try_from(head.len()).unwrap());
+            body.extend_from_slice(head.as_bytes());
+            body.extend_from_slice(b"\0\0\0\0");
+            let tasks = read(&Properties::default(), &Bytes::from(body));
+            let refusal = tasks[0].0.as_ref().unwrap_err();
+            assert_eq!(refusal.id.as_ref().map(TaskId::as_str), id, "{head}");
+        }
     }
 
     #[test]

@@ -1,4 +1,3 @@
-use super::train;
 use super::{Head, headers};
 use crate::amqp::{Headers, Properties, Value};
 use crate::names::Names;
@@ -35,7 +34,8 @@ pub(super) const SLOTS_MAX: u64 = 10_000;
 pub const HEADERS_BYTES_MAX: usize = 64 * 1024;
 /// Longest text of a refusal in bytes: it may quote what was submitted.
 const REASON_BYTES_MAX: usize = 1024;
-const RESERVED_TYPES: [&str; 4] = [train::TASKS, train::REPORTS, train::BULK, train::MARKER];
+/// What begins so is the type of a message of ours, now or later.
+const RESERVED_TYPES: &str = "application/vnd.taskyard.";
 
 /// Reads what a client published: properties, routing key and size of the payload.
 ///
@@ -119,7 +119,10 @@ fn read_properties(
     head.user = text(properties.user_id());
     head.content_type = text(properties.content_type());
     head.content_encoding = text(properties.content_encoding());
-    if head.content_type.as_deref().is_some_and(|given| RESERVED_TYPES.contains(&given)) {
+    let is_reserved = |given: &str| {
+        given.get(..RESERVED_TYPES.len()).is_some_and(|b| b.eq_ignore_ascii_case(RESERVED_TYPES))
+    };
+    if head.content_type.as_deref().is_some_and(is_reserved) {
         return Err("this content_type is Taskyard's own: it cannot be a payload's".to_owned());
     }
     Ok(())
@@ -217,7 +220,12 @@ pub(super) fn read_headers(head: &mut Head, table: &Headers) -> Result<(), Strin
 
 fn read_time(head: &mut Head, table: &Headers, now: Timestamp) -> Result<(), String> {
     let delay = integer(table, "x-task-delay", 0, MS_MAX)?;
-    let eta = integer(table, "x-task-eta", 0, u64::MAX)?.map(Timestamp::from_ms);
+    let eta = match table.inner().get("x-task-eta") {
+        // Before 1970 is past like any other past.
+        Some(value) if is_negative(value) => Some(0),
+        _ => integer(table, "x-task-eta", 0, u64::MAX)?,
+    };
+    let eta = eta.map(Timestamp::from_ms);
     head.due_at = match (delay, eta) {
         (Some(_), Some(_)) => {
             return Err("x-task-delay and x-task-eta are both given: keep one".to_owned());
@@ -278,6 +286,20 @@ pub(super) fn integer(
         Some(n) => Ok(Some(n)),
         None if high == u64::MAX => Err(format!("{name} is not a whole number from {low}")),
         None => Err(format!("{name} is not a whole number from {low} to {high}")),
+    }
+}
+
+fn is_negative(value: &Value) -> bool {
+    match value {
+        Value::ShortShortInt(n) => *n < 0,
+        Value::ShortInt(n) => *n < 0,
+        Value::LongInt(n) => *n < 0,
+        Value::LongLongInt(n) => *n < 0,
+        Value::LongString(text) => {
+            let text = std::str::from_utf8(text.as_bytes()).unwrap_or_default();
+            text.trim().parse::<i64>().is_ok_and(|n| n < 0)
+        }
+        _ => false,
     }
 }
 
@@ -383,8 +405,19 @@ mod tests {
     }
 
     #[test]
+    fn types_of_our_own_messages_are_no_payloads() {
+        let typed = |t: &str| read(Properties::default().with_content_type(t.into()));
+        for own in ["application/vnd.taskyard.train", "Application/VND.Taskyard.new; x=1"] {
+            assert!(typed(own).unwrap_err().reason.contains("content_type"), "{own}");
+        }
+        assert!(typed("application/vnd.taskyards+json").is_ok());
+    }
+
+    #[test]
     fn a_delay_in_the_past_is_now() {
-        assert_eq!(read(with("x-task-eta", Value::LongInt(999))).unwrap().head.due_at, None);
+        for past in [Value::LongInt(999), Value::LongLongInt(-5), text("-5")] {
+            assert_eq!(read(with("x-task-eta", past)).unwrap().head.due_at, None);
+        }
         let later = read(with("x-task-delay", Value::LongInt(5))).unwrap().head.due_at;
         assert_eq!(later, Some(Timestamp::from_ms(1_005)));
     }

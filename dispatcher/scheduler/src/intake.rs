@@ -13,6 +13,8 @@ use taskyard_model::{ErrorKind, Source, State, TaskId, Timestamp, Transition, Wa
 
 /// What a waiting task says of itself when nobody takes its class.
 const NO_WORKER: &str = "no worker takes this kind";
+/// The same where some would, but for what else it asks.
+const NO_FITTING_WORKER: &str = "no worker takes this kind with its labels and slots";
 /// A submission is on record within this time, dispatched or waiting. Shorter costs a write more
 /// for each task of a burst; longer keeps people from seeing it.
 const ACCEPT_WITHIN: std::time::Duration = std::time::Duration::from_millis(250);
@@ -65,6 +67,13 @@ impl Scheduler {
         !self.classes.get(class).workers.is_empty()
     }
 
+    fn why_not_taken(&self, car: CarId) -> &'static str {
+        let takes_kind = self.entries.get(car).is_some_and(|entry| {
+            self.workers.iter().any(|(_, worker)| worker.takes_kind(&entry.facts.kind))
+        });
+        if takes_kind { NO_FITTING_WORKER } else { NO_WORKER }
+    }
+
     /// When the oldest submission has to be on record.
     pub(crate) fn accept_by(&self) -> Option<Timestamp> {
         let &oldest = self.fresh.front()?;
@@ -103,7 +112,7 @@ impl Scheduler {
         let mut fields = vec![Field::All(car), Field::NextAt(due_at)];
         let is_taken = self.is_taken(car);
         if !is_taken {
-            fields.push(Field::Reason(NO_WORKER));
+            fields.push(Field::Reason(self.why_not_taken(car)));
         }
         if let Some(entry) = self.entries.get_mut(car) {
             entry.is_plain = is_taken && due_at.is_none();

@@ -4,7 +4,7 @@ use crate::scheduler::Hasher;
 use indexmap::{IndexMap, IndexSet};
 use std::sync::Arc;
 use std::time::Duration;
-use taskyard_model::{Labels, Pattern, TaskId, Timestamp, WorkerId};
+use taskyard_model::{Kind, Labels, Pattern, TaskId, Timestamp, WorkerId};
 
 /// A worker as its heartbeats show it, and what it has been given.
 #[derive(Clone, Debug)]
@@ -77,11 +77,14 @@ impl Worker {
 
     /// Whether it takes tasks of the class at all, credit or not.
     pub(crate) fn takes(&self, class: &ClassKey) -> bool {
-        !self.is_draining
-            && !self.is_lost
-            && class.slots <= self.slots
+        class.slots <= self.slots
             && self.labels.contains_all(&class.requires)
-            && self.kinds.iter().any(|pattern| pattern.matches(&class.kind))
+            && self.takes_kind(&class.kind)
+    }
+
+    /// Whether it takes anything of the kind.
+    pub(crate) fn takes_kind(&self, kind: &Kind) -> bool {
+        !self.is_draining && !self.is_lost && self.kinds.iter().any(|pattern| pattern.matches(kind))
     }
 
     /// Whether it may be given a task of the class now.

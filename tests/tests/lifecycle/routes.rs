@@ -22,7 +22,7 @@ async fn all_labels_that_a_task_requires_are_needed() -> anyhow::Result<()> {
     let mut plain = Foreign::of("plain").slots(9).labels(&["gpu", "zone=us"]).start(&yard).await?;
     yard.submit(&picky("l1")).await?;
     let task = yard.wait_state("l1", "queued", EVENTUALLY).await?;
-    assert_eq!(task.text("reason"), "no worker takes this kind");
+    assert_eq!(task.text("reason"), "no worker takes this kind with its labels and slots");
     let labels = ["zone=eu", "big", "gpu"];
     let mut fitting = Foreign::of("fitting").slots(9).labels(&labels).start(&yard).await?;
     for id in ["l1", "l2", "l3"] {

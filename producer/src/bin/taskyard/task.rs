@@ -152,6 +152,8 @@ pub(crate) fn details(view: &TaskView, now: Timestamp, output: &Output) {
     for name in instants {
         if let Some(at) = fields.instant(&format!("{name}_at")) {
             let (relative, utc) = (when::relative(at, now), when::utc(at));
+            // Its time has come, and it waits for a worker like any other.
+            let name = if name == "next" && at <= now { "due" } else { name };
             line(name, &format!("{relative:<12} {}", output.paint(Tone::Faint, &utc)));
         }
     }

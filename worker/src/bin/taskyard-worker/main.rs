@@ -63,8 +63,10 @@ fn main() -> ExitCode {
 /// Puts the worker together from its settings.
 fn build(settings: &Settings) -> anyhow::Result<Worker> {
     let address = settings.amqp_url.parse().context("amqp_url")?;
+    let amqp = AmqpSettings { address, tls_ca: settings.tls_ca.clone() };
+    amqp.check().context("tls_ca")?;
     let mut builder = Worker::builder()
-        .amqp(AmqpSettings { address, tls_ca: settings.tls_ca.clone() })
+        .amqp(amqp)
         .namespace(&settings.namespace)
         .pool(&settings.pool)
         .id(&settings.id)
