@@ -7,7 +7,7 @@ use std::time::Duration;
 use taskyard_common::amqp::{Message, Properties};
 use taskyard_common::store::{Answer, Inflight, Op, Store};
 use taskyard_common::wire::train;
-use taskyard_model::{PoolName, TaskId};
+use taskyard_model::{PoolName, State, TaskId};
 use taskyard_scheduler::Event;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, warn};
@@ -28,7 +28,9 @@ impl Pool {
         let (store, inputs, pool) = (self.store.clone(), session.inputs.clone(), self.name.clone());
         tokio::spawn(async move {
             tokio::time::sleep(BOOKS_AFTER).await;
-            while read_once(&store, &pool, &inputs).await {
+            let mut is_first = true;
+            while read_once(&store, &pool, &inputs, is_first).await {
+                is_first = false;
                 tokio::time::sleep(BOOKS_INTERVAL).await;
             }
         });
@@ -77,7 +79,14 @@ impl Pool {
 }
 
 /// Tells the scheduler what the store has in flight; whether anybody still listens.
-async fn read_once(store: &Store, pool: &PoolName, inputs: &UnboundedSender<Input>) -> bool {
+///
+/// What failed and waits is told once: the leader before may have died before its copy went round.
+async fn read_once(
+    store: &Store,
+    pool: &PoolName,
+    inputs: &UnboundedSender<Input>,
+    is_first: bool,
+) -> bool {
     let mut inflight = Inflight::new(store);
     let mut found = 0_usize;
     loop {
@@ -87,6 +96,9 @@ async fn read_once(store: &Store, pool: &PoolName, inputs: &UnboundedSender<Inpu
                 for (id, record) in page {
                     let record = record.filter(|r| r.pool.as_ref() == Some(pool));
                     let Some(record) = record.map(crate::change::record_of) else { continue };
+                    if !is_first && record.state == State::Retrying {
+                        continue;
+                    }
                     found += 1;
                     if inputs
                         .send(Input::Event(Box::new(Event::FoundInFlight { id, record })))

@@ -28,6 +28,9 @@ impl Scheduler {
         let id = facts.id.clone();
         let attempt = facts.attempt;
         self.entries.insert(car, Entry { lane, ..Entry::new(facts, copy, self.now) });
+        if !copy.source.is_submission() {
+            self.copies_due.swap_remove(&id);
+        }
         match destination {
             Destination::Here => {}
             Destination::Named => return self.move_to(car, Place::Again, update),

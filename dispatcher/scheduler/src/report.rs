@@ -8,11 +8,13 @@ use crate::facts::CarId;
 use crate::flight::Counts;
 use crate::retry::Failure;
 use crate::scheduler::{Pending, Scheduler, Timer};
-use taskyard_model::{CopyFacts, ErrorKind, Source, State, Transition, Wants};
+use taskyard_model::{CopyFacts, ErrorKind, Source, State, TaskId, Transition, Wants};
 
 /// Rounds that a copy which a worker handed over has behind it: it runs long, so it is looked at
 /// seldom from the start.
 const HELD_ROUNDS: u32 = 3;
+/// How long a nack may take after its report; a copy in memory and one publish more if it is too short.
+const COPY_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// How far the handling of a report is.
 #[derive(Clone, Debug)]
@@ -281,7 +283,11 @@ impl Scheduler {
             Some(ErrorKind::Lost) | None => Field::Error("its worker was lost while it ran".into()),
             _ => Field::ErrorOf(report.car),
         };
-        let write = self.failure_write(&report.id, report.attempt, &failure, Some(error));
+        let mut write = self.failure_write(&report.id, report.attempt, &failure, Some(error));
+        if report.copy.is_none() && failure.state != State::Cancelled {
+            // Until its copy is here: who reports a failure and then acks has thrown it away.
+            write.payload = Payload::Keep;
+        }
         self.write(write, Pending::Report(Box::new(report), Step::Failure(failure)));
     }
 
@@ -298,6 +304,9 @@ impl Scheduler {
             return self.follow_failure(car, failure);
         }
         // The nacked delivery is on its way: it is the copy. Only the end is told now.
+        if failure.state != State::Cancelled {
+            self.await_copy(&report.id, report.attempt);
+        }
         match failure.state.is_final() {
             true => {
                 let id = report.id.clone();
@@ -312,11 +321,29 @@ impl Scheduler {
         }
     }
 
+    /// The nack that follows a report brings the copy, unless it has already.
+    fn await_copy(&mut self, id: &TaskId, attempt: u32) {
+        if self.entries.of(id).next().is_some() {
+            return;
+        }
+        self.copies_due.insert(id.clone(), attempt);
+        self.at(self.now + COPY_WITHIN, Timer::CopyDue { id: id.clone(), attempt });
+    }
+
+    /// Its worker has not nacked what it said had failed: the stored copy goes round instead. A nack
+    /// that comes later brings a second copy, of which one is dropped.
+    pub(crate) fn copy_is_overdue(&mut self, id: TaskId, attempt: u32) {
+        if self.copies_due.get(&id) == Some(&attempt) {
+            self.copies_due.swap_remove(&id);
+            self.effect(Effect::Reissue { id, attempt });
+        }
+    }
+
     fn record_return(&mut self, report: ReportFacts) {
         let expect = Expect::Exactly(report.attempt);
         let mut write =
             Write::new(&report.id, Transition::Requeue, expect, State::Queued, Vec::new());
-        write.payload = Payload::Delete;
+        write.payload = if report.copy.is_some() { Payload::Delete } else { Payload::Keep };
         write.wants = Wants::Record;
         self.write(write, Pending::Report(Box::new(report), Step::Return));
     }
@@ -325,6 +352,7 @@ impl Scheduler {
         self.end_flight(&report.id, report.attempt);
         self.note(Note::CameBack(report.id.clone()));
         if report.copy.is_none() {
+            self.await_copy(&report.id, report.attempt);
             return self.release(report.car);
         }
         let is_orphan = matches!(report.said, Said::Returned { is_orphan: true });

@@ -87,6 +87,8 @@ pub(crate) enum Timer {
     JudgeAgain(CarId),
     /// A task must have started.
     StartBy { id: TaskId, attempt: u32 },
+    /// The copy of an attempt that did not succeed should have come back.
+    CopyDue { id: TaskId, attempt: u32 },
     /// A suspect task has run long enough to be trusted.
     Trusted { id: TaskId, attempt: u32 },
 }
@@ -144,6 +146,8 @@ pub struct Scheduler {
     pub(crate) flights: IndexMap<TaskId, Flight, Hasher>,
     pub(crate) run_times: IndexMap<Kind, RunTime, Hasher>,
     pub(crate) reservoirs: Reservoirs,
+    /// Attempts that were reported failed or returned, and whose copy is on its way back.
+    pub(crate) copies_due: IndexMap<TaskId, u32, Hasher>,
     /// Submissions about which nothing is written yet, oldest first.
     pub(crate) fresh: VecDeque<CarId>,
     pub(crate) round_trip: crate::dispatch::RoundTrip,
@@ -177,6 +181,7 @@ impl Scheduler {
             flights: IndexMap::with_hasher(hasher),
             run_times: IndexMap::with_hasher(hasher),
             reservoirs: Reservoirs::default(),
+            copies_due: IndexMap::with_hasher(hasher),
             fresh: VecDeque::new(),
             round_trip: crate::dispatch::RoundTrip::default(),
             marker: 0,
@@ -350,6 +355,7 @@ impl Scheduler {
                 }
             }
             Timer::StartBy { id, attempt } => self.start_by_passed(id, attempt),
+            Timer::CopyDue { id, attempt } => self.copy_is_overdue(id, attempt),
             Timer::Trusted { id, attempt } => self.trusted(&id, attempt),
         }
     }

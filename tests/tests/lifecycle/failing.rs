@@ -288,3 +288,41 @@ async fn is_empty(yard: &Yard, queue: &str) -> anyhow::Result<()> {
     })
     .await
 }
+
+#[tokio::test]
+async fn what_a_worker_acks_instead_of_nacking_is_not_thrown_away() -> anyhow::Result<()> {
+    let yard = yard_without_workers().await?;
+    let mut worker = Foreign::of("f1").slots(3).start(&yard).await?;
+    let hasty =
+        |id: &str| Submission::of("echo", "kept").id(id).text("x-task-backoff", "fixed:100");
+    let last = |id: &str| hasty(id).number("x-task-max-attempts", 1);
+    for (task, says) in [(hasty("a1"), "failed"), (hasty("a2"), "returned"), (last("a3"), "failed")]
+    {
+        yard.submit(&task).await?;
+        let given = worker.next().await?;
+        worker.report(&given, says, &[("x-task-error", text("no"))], b"").await?;
+        worker.ack(given).await?;
+    }
+    for _ in 0..2 {
+        let given = worker.next().await?;
+        assert_eq!((given.attempt, given.delivery.data.as_slice()), (2, b"kept".as_slice()));
+        worker.succeed(given, b"done").await?;
+    }
+    for (id, failures) in [("a1", 1), ("a2", 0)] {
+        let task = yard.wait_state(id, "succeeded", EVENTUALLY).await?;
+        assert_eq!(counts(&task), (2, failures, 0));
+    }
+    assert_eq!(yard.state("a3").await?.text("state"), "failed");
+    let letter = take(&yard, "taskyard.dead").await?;
+    assert_eq!(letter.delivery.properties.message_id().as_ref().map(|id| id.as_str()), Some("a3"));
+    assert_eq!(letter.delivery.data, b"kept");
+    wait_until("no payload is left", EVENTUALLY, async || {
+        let mut exists = redis::cmd("EXISTS");
+        exists.arg(&["a1", "a2", "a3"].map(|id| format!("{{taskyard:task:{id}}}:payload")));
+        let left: u32 = yard.redis(&exists).await?;
+        ensure!(left == 0, "{left}");
+        anyhow::Ok(())
+    })
+    .await?;
+    yard.finish()
+}
