@@ -1,6 +1,6 @@
 //! Effects, carried out.
 
-use crate::cars::Load;
+use crate::cars::{Load, Refused};
 use crate::change::{self, written};
 use crate::outbox::Line;
 use crate::pool::Pool;
@@ -142,11 +142,10 @@ impl Pool {
 
     /// A submission that breaks a rule, with the reason.
     fn reject(&mut self, session: &mut Session, op: OpId, car: CarId) {
-        let Some(Load::Refused { properties, routing_key, body, reason }) =
-            session.cars.get(car).map(|car| &car.load)
-        else {
+        let Some(Load::Refused(refused)) = session.cars.get(car).map(|car| &car.load) else {
             return;
         };
+        let Refused { properties, routing_key, body, reason } = &**refused;
         // Not the broker's own: `CC` would carry it, on our permissions, to queues of its sender's choice.
         let table = properties.headers().as_ref().map(kept).unwrap_or_default();
         let is_small = headers_bytes(&table) <= HEADERS_BYTES_MAX;

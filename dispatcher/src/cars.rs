@@ -39,7 +39,16 @@ pub(crate) enum Load {
     /// A report.
     Report(Box<Report>),
     /// A submission that breaks a rule, as it came.
-    Refused { properties: Properties, routing_key: String, body: Bytes, reason: Arc<str> },
+    Refused(Box<Refused>),
+}
+
+/// A message that is put among the rejected.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    pub(crate) properties: Properties,
+    pub(crate) routing_key: String,
+    pub(crate) body: Bytes,
+    pub(crate) reason: Arc<str>,
 }
 
 impl Load {
@@ -59,7 +68,7 @@ impl Load {
         match self {
             Load::Task(task) => Some((&task.head, &task.payload)),
             Load::Report(report) => Some((report.task.as_ref()?, &report.body)),
-            Load::Refused { .. } => None,
+            Load::Refused(_) => None,
         }
     }
 
@@ -67,7 +76,7 @@ impl Load {
         match self {
             Load::Task(task) => Some((&mut task.head, &task.payload)),
             Load::Report(report) => Some((report.task.as_mut()?, &report.body)),
-            Load::Refused { .. } => None,
+            Load::Refused(_) => None,
         }
     }
 }
@@ -147,6 +156,6 @@ fn bytes_of(load: &Load) -> usize {
     match load {
         Load::Task(task) => task.payload.len(),
         Load::Report(report) => report.body.len(),
-        Load::Refused { body, .. } => body.len(),
+        Load::Refused(refused) => refused.body.len(),
     }
 }

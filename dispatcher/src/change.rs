@@ -220,7 +220,8 @@ pub(crate) fn answer(answer: store::Answer) -> Option<Answer> {
 }
 
 /// A record as far as decisions need it.
-pub(crate) fn record_of(record: store::Record) -> Record {
+pub(crate) fn record_of(record: Box<store::Record>) -> Record {
+    let record = *record;
     Record {
         state: record.state,
         attempt: record.attempt,

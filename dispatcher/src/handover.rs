@@ -1,7 +1,7 @@
 //! Copies that a foreign worker hands over (`held`, `yielded`) as a bare payload: the rest of the
 //! task is looked up.
 
-use crate::cars::{Cars, Load};
+use crate::cars::{Cars, Load, Refused};
 use crate::intake::report_event;
 use crate::pool::{Input, Pool};
 use crate::session::Session;
@@ -56,7 +56,8 @@ impl Cars {
         let reason: Arc<str> = "a worker handed over a copy of a task that nobody knows".into();
         let properties = Properties::default().with_message_id(report.id.as_str().into());
         let (routing_key, body) = (report.kind.as_str().to_owned(), report.body.clone());
-        car.load = Load::Refused { properties, routing_key, body, reason: reason.clone() };
+        let refused = Refused { properties, routing_key, body, reason: reason.clone() };
+        car.load = Load::Refused(Box::new(refused));
         events.push(Event::Refused(RefusedSubmission { car: id, id: None, reason, reply: None }));
     }
 }

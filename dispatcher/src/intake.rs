@@ -1,6 +1,6 @@
 //! What is delivered, read into events.
 
-use crate::cars::{Cars, Load, Ticket, Track};
+use crate::cars::{Cars, Load, Refused, Ticket, Track};
 use crate::settings::Settings;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -138,12 +138,12 @@ impl Intake {
                 }
                 Err(refusal) => {
                     let reason: Arc<str> = refusal.reason.as_str().into();
-                    loads.push(Load::Refused {
+                    loads.push(Load::Refused(Box::new(Refused {
                         properties: properties.clone(),
                         routing_key: routing_key.to_owned(),
                         body: payload,
                         reason: reason.clone(),
-                    });
+                    })));
                     verdicts.push(Err((refusal.id, reason)));
                 }
             }
@@ -318,12 +318,12 @@ impl Intake {
     ) {
         warn!(error, routing_key = delivery.routing_key, "message not understood");
         let reason: Arc<str> = error.into();
-        let load = Load::Refused {
+        let load = Load::Refused(Box::new(Refused {
             properties: delivery.properties.clone(),
             routing_key: delivery.routing_key.clone(),
             body: delivery.body.clone(),
             reason: reason.clone(),
-        };
+        }));
         for car in cars.delivered(ticket, vec![load]) {
             let refused = RefusedSubmission { car, id: None, reason: reason.clone(), reply: None };
             events.push(Event::Refused(refused));

@@ -40,7 +40,9 @@ impl Inflight {
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing.
-    pub async fn next_page(&mut self) -> Result<Option<Vec<(TaskId, Option<Record>)>>, StoreError> {
+    pub async fn next_page(
+        &mut self,
+    ) -> Result<Option<Vec<(TaskId, Option<Box<Record>>)>>, StoreError> {
         let Some(cursor) = self.cursor else { return Ok(None) };
         let live = self.store.link.live().await?;
         let is_new = self.generation != self.store.link.generation();
@@ -59,7 +61,10 @@ impl Inflight {
         Ok(Some(page))
     }
 
-    async fn records(&self, ids: Vec<TaskId>) -> Result<Vec<(TaskId, Option<Record>)>, StoreError> {
+    async fn records(
+        &self,
+        ids: Vec<TaskId>,
+    ) -> Result<Vec<(TaskId, Option<Box<Record>>)>, StoreError> {
         let mut pipeline = redis::pipe();
         for id in &ids {
             pipeline.add_command(script::read_command(id, &self.store.keys));

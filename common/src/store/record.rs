@@ -105,7 +105,7 @@ pub struct Record {
 
 impl Record {
     /// From the answers to [`RECORD_FIELDS`]; `None` if there is no record.
-    pub(super) fn parse(reply: Reply) -> Result<Option<Self>, StoreError> {
+    pub(super) fn parse(reply: Reply) -> Result<Option<Box<Self>>, StoreError> {
         let Reply::Array(values) = reply else {
             return Err(StoreError::Strange { what: "the fields of a record" });
         };
@@ -115,7 +115,7 @@ impl Record {
         let mut values = values.into_iter().map(text);
         let mut next = move || values.next().unwrap_or_default();
         let Ok(state) = next().parse() else { return Ok(None) };
-        Ok(Some(Self {
+        Ok(Some(Box::new(Self {
             state,
             attempt: number(&next()),
             failures: number(&next()),
@@ -135,7 +135,7 @@ impl Record {
             started_at: instant(&next()),
             backoff: next().parse().ok(),
             has_start_by: instant(&next()).is_some(),
-        }))
+        })))
     }
 }
 
@@ -143,13 +143,13 @@ impl Record {
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// The change was made. The record as it was before, if that was wanted and there was one.
-    Applied(Option<Record>),
+    Applied(Option<Box<Record>>),
     /// The change was not allowed, and nothing was written. The record, or `None` if there is none.
-    Refused(Option<Record>),
+    Refused(Option<Box<Record>>),
     /// The record, or `None` if there is none.
-    Record(Option<Record>),
+    Record(Option<Box<Record>>),
     /// The record and the stored payload.
-    Payload(Option<Record>, Option<Bytes>),
+    Payload(Option<Box<Record>>, Option<Bytes>),
     /// This one failed, and nothing was written; the others of the call have their own answers.
     Failed(StoreError),
 }

@@ -44,7 +44,7 @@ impl Task {
 }
 
 impl Model {
-    fn record(&self, id: &TaskId) -> Option<Record> {
+    fn record(&self, id: &TaskId) -> Option<Box<Record>> {
         let task = self.tasks.get(id)?;
         let value = |name: &&str| match task.fields.get(*name) {
             Some(bytes) => Reply::BulkString(bytes.to_vec()),

@@ -18,10 +18,11 @@ use crate::{
 const ROLES: [&str; 5] = ["bench", "broker", "dispatcher", "redis", "worker"];
 
 /// What we want to reach.
-const TARGETS: [Target; 3] = [
+const TARGETS: [Target; 4] = [
     Target { name: "single", at_least: Some(1.0), at_most: None },
     Target { name: "bulk", at_least: Some(2.5), at_most: None },
     Target { name: "idle_reply", at_least: None, at_most: Some(1.5) },
+    Target { name: "idle_result", at_least: None, at_most: Some(1.5) },
 ];
 
 #[derive(Debug, Clone, Copy, Serialize)]
