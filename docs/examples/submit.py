@@ -1,7 +1,7 @@
 """Submits a task and waits for its end: all that a client needs is AMQP 0-9-1.
 
     pip install pika
-    AMQP_URL=amqp://guest:guest@127.0.0.1:5672/%2f python submit.py echo hello
+    TASKYARD_AMQP_URL=amqp://guest:guest@127.0.0.1:5672/%2f python submit.py echo hello
 """
 import os
 import sys
@@ -9,8 +9,10 @@ import uuid
 
 import pika
 
+if len(sys.argv) != 3:
+    sys.exit("usage: python submit.py KIND PAYLOAD")
 kind, payload = sys.argv[1], sys.argv[2].encode()
-connection = pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"]))
+connection = pika.BlockingConnection(pika.URLParameters(os.environ["TASKYARD_AMQP_URL"]))
 channel = connection.channel()
 # With confirms and `mandatory`, a task is accepted once basic_publish has returned.
 channel.confirm_delivery()

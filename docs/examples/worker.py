@@ -1,7 +1,7 @@
 """A worker of Taskyard in Python: it runs the kinds `py.#`, one task at a time.
 
     pip install pika
-    AMQP_URL=amqp://guest:guest@127.0.0.1:5672/%2f WORKER_ID=py1 python worker.py
+    TASKYARD_AMQP_URL=amqp://guest:guest@127.0.0.1:5672/%2f WORKER_ID=py1 python worker.py
 """
 import json, os, sys, threading, time, uuid
 import pika
@@ -66,7 +66,7 @@ def settle(channel, tag, task, result, error):
 
 
 try:
-    connection = pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"]))
+    connection = pika.BlockingConnection(pika.URLParameters(os.environ["TASKYARD_AMQP_URL"]))
     reports = connection.channel()
     reports.confirm_delivery()
     beat()

@@ -69,7 +69,7 @@ async fn pika_submits_with_all_types_of_headers() -> anyhow::Result<()> {
     let yard = small_yard().await?;
     let script = "
 import os, pika
-connection = pika.BlockingConnection(pika.URLParameters(os.environ['AMQP_URL']))
+connection = pika.BlockingConnection(pika.URLParameters(os.environ['TASKYARD_AMQP_URL']))
 channel = connection.channel()
 channel.confirm_delivery()
 headers = {

@@ -21,7 +21,7 @@ async fn task_of_any_amqp_client_is_run_and_its_state_read_by_any_redis_client()
 
     let script = "
 import os, pika
-connection = pika.BlockingConnection(pika.URLParameters(os.environ['AMQP_URL']))
+connection = pika.BlockingConnection(pika.URLParameters(os.environ['TASKYARD_AMQP_URL']))
 channel = connection.channel()
 channel.confirm_delivery()
 properties = pika.BasicProperties(message_id='from-pika', delivery_mode=2)

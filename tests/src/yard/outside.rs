@@ -57,7 +57,7 @@ impl Yard {
         run(command).await
     }
 
-    /// A Python script with pika at hand; `AMQP_URL` and `REDIS_URL` are in its environment.
+    /// A Python script with pika at hand; `TASKYARD_AMQP_URL` and `TASKYARD_REDIS_URL` are in its environment.
     ///
     /// # Errors
     ///
@@ -65,7 +65,9 @@ impl Yard {
     pub async fn python(&self, script: &str, args: &[&str]) -> anyhow::Result<Ran> {
         let mut command = Command::new(programs::python()?);
         command.args(["-c", script]).args(args);
-        command.env("AMQP_URL", self.place.amqp_url()).env("REDIS_URL", self.place.redis_url());
+        command
+            .env("TASKYARD_AMQP_URL", self.place.amqp_url())
+            .env("TASKYARD_REDIS_URL", self.place.redis_url());
         run(command).await
     }
 
@@ -78,7 +80,9 @@ impl Yard {
     pub fn python_process(&self, name: &str, script: &Path) -> anyhow::Result<Process> {
         let mut command = std::process::Command::new(programs::python()?);
         command.arg(script);
-        command.env("AMQP_URL", self.place.amqp_url()).env("REDIS_URL", self.place.redis_url());
+        command
+            .env("TASKYARD_AMQP_URL", self.place.amqp_url())
+            .env("TASKYARD_REDIS_URL", self.place.redis_url());
         command.env("WORKER_ID", name);
         Process::new(name, &self.folder.path().join(format!("{name}.log")), command)
     }

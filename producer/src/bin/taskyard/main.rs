@@ -66,10 +66,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Reads the command line; the flags that every verb knows may come before or after it.
-fn parse(line: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Args, clap::Error> {
+/// The command line; the flags that every verb knows may come before or after it.
+fn command() -> clap::Command {
     let command = Args::command().mut_args(|arg| arg.global(true));
-    Args::from_arg_matches(&command.try_get_matches_from(line)?)
+    // A task's kind decides its pool, and dead letters are in one queue.
+    command.mut_arg("pool", |arg| arg.help("Only this pool, in `workers` and `stats`"))
+}
+
+fn parse(line: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Args, clap::Error> {
+    Args::from_arg_matches(&command().try_get_matches_from(line)?)
 }
 
 async fn run(args: Args, output: &Output) -> Result<Exit, Failure> {
@@ -90,8 +95,7 @@ async fn run(args: Args, output: &Output) -> Result<Exit, Failure> {
         Verb::Dead { verb } => dead::run(verb, &reach, output).await,
         Verb::Completion { shell } => {
             let mut script = Vec::new();
-            let mut command = Args::command().mut_args(|arg| arg.global(true));
-            clap_complete::generate(shell, &mut command, "taskyard", &mut script);
+            clap_complete::generate(shell, &mut command(), "taskyard", &mut script);
             output.bytes(&script);
             Ok(Exit::Done)
         }
@@ -104,6 +108,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Args::command().mut_args(|arg| arg.global(true)).debug_assert();
+        command().debug_assert();
     }
 }
