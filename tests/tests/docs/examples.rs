@@ -5,10 +5,8 @@ use anyhow::ensure;
 use std::process::Command;
 use taskyard_tests::{EVENTUALLY, Submission, Yard, ours, wait_until};
 
-/// The Python of a document, for the variable that a yard sets.
 fn python(document: &str) -> Vec<String> {
-    let blocks = blocks(&read(document), "python");
-    blocks.into_iter().map(|text| text.replace("TASKYARD_AMQP_URL", "AMQP_URL")).collect()
+    blocks(&read(document), "python")
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ fn flags_of_the_readme_are_those_of_the_programs() {
         assert!(readme.contains(flag), "the README does not name {flag}");
     }
     let client = [&["submit"][..], &["ls"], &["dead", "replay"]].map(|args| help("taskyard", args));
-    let known = &servers | &flags(&client.concat());
+    let known = &servers | &flags(&(client.concat() + &help("taskyard-bench", &[])));
     for document in ["README.md", "ARCHITECTURE.md", "docs/wire.md", "docs/operations.md"] {
         // Those of cargo.
         let foreign = ["--release", "--test", "--locked"];
