@@ -81,8 +81,8 @@ fn flags_of_the_readme_are_those_of_the_programs() {
     let client = [&["submit"][..], &["ls"], &["dead", "replay"]].map(|args| help("taskyard", args));
     let known = &servers | &flags(&(client.concat() + &help("taskyard-bench", &[])));
     for document in ["README.md", "ARCHITECTURE.md", "docs/wire.md", "docs/operations.md"] {
-        // Those of cargo.
-        let foreign = ["--release", "--test", "--locked"];
+        // Those of cargo and of Compose.
+        let foreign = ["--release", "--workspace", "--test", "--locked", "--scale"];
         let named = flags(&read(document));
         let mut unknown =
             named.iter().filter(|f| !known.contains(*f) && !foreign.contains(&f.as_str()));
