@@ -15,6 +15,7 @@ mod worker;
 mod context;
 mod error;
 mod handler;
+mod logbook;
 
 mod engine;
 mod run;
