@@ -107,8 +107,12 @@ fn report(excerpt: Excerpt, worker: Option<WorkerId>) -> Report {
     let Excerpt { key, lines } = excerpt;
     let mut report = Report::new(ReportKind::Log, key.id, key.attempt, worker);
     report.logged_at_ms = lines.iter().map(|line| line.at.as_ms()).collect();
-    let texts: Vec<String> = lines.into_iter().map(|line| line.text).collect();
-    report.body = texts.join("\n").into();
+    let mut text = String::new();
+    for line in &lines {
+        text.push_str(&line.text);
+        text.push('\n');
+    }
+    report.body = text.into();
     report
 }
 

@@ -257,7 +257,7 @@ mod tests {
         let batch = outbox.next_batch(now).unwrap();
         let reports = read_reports(&batch.properties, &batch.body).unwrap();
         assert_eq!(ids(&batch), ["t1", "a", "b"]);
-        assert_eq!((reports[1].kind, &reports[1].body[..]), (ReportKind::Log, &b"one\ntwo"[..]));
+        assert_eq!((reports[1].kind, &reports[1].body[..]), (ReportKind::Log, &b"one\ntwo\n"[..]));
         assert_eq!(reports[1].logged_at_ms, [7, 7]);
         assert_eq!(reports[1].worker, Some("w".parse().unwrap()));
     }
