@@ -165,7 +165,9 @@ impl Page {
     fn take(&mut self, bytes: usize) -> Vec<Line> {
         let mut lines = Vec::new();
         if let dropped @ 1.. = std::mem::take(&mut self.dropped) {
-            let text = format!("(lines dropped here: {dropped}, written faster than they are carried away)");
+            let text = format!(
+                "(lines dropped here: {dropped}, written faster than they are carried away)"
+            );
             lines.push(Line { at: self.dropped_at, text });
         }
         let mut taken = 0;
@@ -256,7 +258,8 @@ mod tests {
         let lines = all(&book);
         assert!(lines.contains(&format!("t0 {line}")));
         assert_eq!(lines.len() as u64 + lost, 100_000);
-        assert_eq!((book.pages().bytes, book.pages().pages.len()), (0, 0));
+        let pages = book.pages();
+        assert_eq!((pages.bytes, pages.pages.len()), (0, 0));
     }
 
     #[test]

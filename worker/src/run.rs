@@ -218,4 +218,16 @@ mod tests {
         assert_eq!(error.text(), "Some(Command)");
         assert_eq!(run.take_progress(), Some((50, "half".to_owned())));
     }
+
+    #[tokio::test]
+    async fn lines_are_told_once_until_they_are_taken() {
+        let wordy = Raw(|ctx: Context, _: Bytes| async move {
+            ctx.log("one");
+            ctx.log("two");
+            Ok::<_, TaskError>("")
+        });
+        let (_, mut words) = begin(Arc::new(wordy), "");
+        assert!(matches!(words.recv().await, Some(Word::Logged)));
+        assert!(matches!(ended(&mut words).await, Ended::Done(_)));
+    }
 }

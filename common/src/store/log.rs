@@ -163,8 +163,7 @@ fn lines(reply: Reply) -> Result<Vec<LogLine>, StoreError> {
     let Some(Reply::Array(entries)) = stream.pop() else { return Err(strange()) };
     let line = |entry: Reply| {
         let Reply::Array(entry) = entry else { return Err(strange()) };
-        let [place, Reply::Array(fields)]: [Reply; 2] =
-            entry.try_into().map_err(|_| strange())?
+        let [place, Reply::Array(fields)]: [Reply; 2] = entry.try_into().map_err(|_| strange())?
         else {
             return Err(strange());
         };

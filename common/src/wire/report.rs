@@ -261,9 +261,12 @@ mod tests {
         failed.error = Some("no".into());
         failed.error_kind = Some(ErrorKind::Timeout);
         failed.is_permanent = true;
-        let body = write_reports([&done, &failed]);
+        let mut log = Report::new(ReportKind::Log, "t3".parse().unwrap(), 1, None);
+        log.body = Bytes::from("one\ntwo\n");
+        log.logged_at_ms = vec![1_767_225_600_000, 1_767_225_600_001];
+        let body = write_reports([&done, &failed, &log]);
         let properties = Properties::default().with_content_type(train::REPORTS.into());
-        assert_eq!(read_reports(&properties, &body).unwrap(), [done, failed]);
+        assert_eq!(read_reports(&properties, &body).unwrap(), [done, failed, log]);
     }
 
     #[test]

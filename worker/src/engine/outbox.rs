@@ -327,7 +327,7 @@ mod tests {
         outbox.confirmed(batch.number);
         let batch = outbox.next_batch(now + 2 * MINUTE).unwrap();
         let reports = read_reports(&batch.properties, &batch.body).unwrap();
-        assert_eq!(&reports[0].body[..], b"two");
+        assert_eq!(&reports[0].body[..], b"two\n");
         assert!(!outbox.end_logs(now), "it is not confirmed");
         outbox.confirmed(batch.number);
         assert!(outbox.end_logs(now));

@@ -44,9 +44,8 @@ pub(crate) async fn run(args: &LogsArgs, reach: &Reach, output: &Output) -> Resu
         if !has_more && view.state().is_some_and(State::is_final) {
             return Ok(said_end(&view, output));
         }
-        let gone = || {
-            Failure::new(Exit::NoSuchTask, format!("task {} is no longer remembered", args.id))
-        };
+        let gone =
+            || Failure::new(Exit::NoSuchTask, format!("task {} is no longer remembered", args.id));
         view = log.task().await?.ok_or_else(gone)?;
     }
 }
