@@ -17,7 +17,7 @@ async fn small_yard() -> anyhow::Result<Yard> {
 
 /// A task that logs these lines, and then runs for so long.
 fn logging(id: &str, ms: u32, lines: &[String]) -> Submission {
-    Submission::of("sleep", &json!({ "ms": ms, "log": lines }).to_string()).id(id)
+    Submission::of("sleep", json!({ "ms": ms, "log": lines }).to_string()).id(id)
 }
 
 fn line(text: &str) -> [String; 1] {
