@@ -69,6 +69,7 @@ impl Pool {
                 Effect::Note(note) => {
                     self.metrics.note(&note);
                     self.board.note(&note, &self.name);
+                    self.logs.note(&note);
                 }
             }
         }

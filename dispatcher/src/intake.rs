@@ -1,6 +1,7 @@
 //! What is delivered, read into events.
 
 use crate::cars::{Cars, Load, Refused, Ticket, Track};
+use crate::logs::Logs;
 use crate::settings::Settings;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -87,6 +88,7 @@ impl Intake {
         delivery: Delivery,
         now: Timestamp,
         cars: &mut Cars,
+        logs: &mut Logs,
         events: &mut Vec<Event>,
     ) {
         let ticket = Ticket { track: from.track(), tag: delivery.tag };
@@ -97,7 +99,7 @@ impl Intake {
                 self.copies(ticket, &delivery, Source::Lane, Some(lane), cars, events);
             }
             From::Parked => self.copies(ticket, &delivery, Source::Parked, None, cars, events),
-            From::Outcomes => self.outcome(ticket, delivery, now, cars, events),
+            From::Outcomes => self.outcome(ticket, delivery, now, cars, logs, events),
         }
     }
 
@@ -269,6 +271,7 @@ impl Intake {
         delivery: Delivery,
         now: Timestamp,
         cars: &mut Cars,
+        logs: &mut Logs,
         events: &mut Vec<Event>,
     ) {
         if let Some(death) = death(&delivery.properties) {
@@ -283,6 +286,14 @@ impl Intake {
         }
         match read_reports(&delivery.properties, &delivery.body) {
             Ok(mut reports) => {
+                reports.retain(|report| {
+                    // Nothing hangs on lines of a log: they are not kept until they are written.
+                    let is_log = report.kind == ReportKind::Log;
+                    if is_log {
+                        logs.take(report, now);
+                    }
+                    !is_log
+                });
                 for report in &mut reports {
                     self.without_own_queue(&mut report.reply_to);
                     let head = report.task.as_mut();
@@ -383,7 +394,7 @@ pub(crate) fn reply_to(queue: Option<&str>, correlation_id: Option<&str>) -> Opt
 pub(crate) fn report_event(car: CarId, report: &Report) -> Event {
     let said = match report.kind {
         ReportKind::Started => Said::Started,
-        // Logs are not kept yet; they say at least that it lives.
+        // Lines of logs go another way; here they could only say that it runs.
         ReportKind::Progress | ReportKind::Log => Said::Progress,
         ReportKind::Succeeded => Said::Succeeded,
         ReportKind::Failed => Said::Failed {

@@ -30,6 +30,7 @@ mod writer;
 mod books;
 mod commands;
 mod handover;
+mod logs;
 mod replies;
 mod view;
 

@@ -47,6 +47,7 @@ pub(crate) struct Metrics {
     spilled: Counter,
     parked: Counter,
     bad_beats: Counter,
+    log_reports_dropped: Counter,
     waiting: Gauge,
     waiting_bytes: Gauge,
     held: Gauge,
@@ -80,6 +81,7 @@ impl Metrics {
             spilled: Counter::default(),
             parked: Counter::default(),
             bad_beats: Counter::default(),
+            log_reports_dropped: Counter::default(),
             waiting: Gauge::default(),
             waiting_bytes: Gauge::default(),
             held: Gauge::default(),
@@ -118,6 +120,11 @@ impl Metrics {
             ("tasks_spilled", "Tasks moved from the window to a lane", &self.spilled),
             ("tasks_parked", "Tasks moved aside since no worker takes them", &self.parked),
             ("heartbeats_refused", "Heartbeats that could not be understood", &self.bad_beats),
+            (
+                "log_reports_dropped",
+                "Reports with lines of logs that could not be kept",
+                &self.log_reports_dropped,
+            ),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
@@ -188,6 +195,10 @@ impl Metrics {
 
     pub(crate) fn bad_beat(&self) {
         self.bad_beats.inc();
+    }
+
+    pub(crate) fn log_reports_dropped(&self, reports: u64) {
+        self.log_reports_dropped.inc_by(reports);
     }
 
     pub(crate) fn observe(&self, gauges: Gauges, is_blocked: bool) {

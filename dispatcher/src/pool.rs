@@ -2,6 +2,7 @@
 
 use crate::complaints::Complaints;
 use crate::intake::{From, Intake, marker};
+use crate::logs::Logs;
 use crate::metrics::Metrics;
 use crate::session::Session;
 use crate::settings::Settings;
@@ -61,6 +62,7 @@ pub(crate) struct Pool {
     pub(crate) scheduler: Scheduler,
     pub(crate) intake: Intake,
     pub(crate) board: Board,
+    pub(crate) logs: Logs,
     /// Which workers take trains.
     pub(crate) trains: HashMap<String, bool>,
     pub(crate) complaints: Complaints,
@@ -239,7 +241,8 @@ impl Pool {
     ) {
         let Some(id) = marker(from, &delivery, &self.names) else {
             let known = events.len();
-            self.intake.read(from, delivery, now, &mut session.cars, events);
+            let (cars, logs) = (&mut session.cars, &mut self.logs);
+            self.intake.read(from, delivery, now, cars, logs, events);
             return self.complete_copies(session, events, known);
         };
         let ticket = crate::cars::Ticket { track: from.track(), tag: delivery.tag };

@@ -1,6 +1,7 @@
 use crate::complaints::Complaints;
 use crate::http;
 use crate::intake::Intake;
+use crate::logs::Logs;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::settings::Settings;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use taskyard_common::amqp::AmqpSettings;
 use taskyard_common::names::Names;
 use taskyard_common::shutdown::Shutdown;
-use taskyard_common::store::{Reader, RedisSettings, Store, StoreError};
+use taskyard_common::store::{LogWriter, Reader, RedisSettings, Store, StoreError};
 use taskyard_model::PoolName;
 use taskyard_scheduler::Scheduler;
 use tokio::net::TcpListener;
@@ -63,6 +64,7 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> 
         return Ok(());
     };
     let reader = Reader::new(&redis, &settings.namespace).map_err(Failure::Store)?;
+    let logs = LogWriter::new(&redis, &settings.namespace).map_err(Failure::Store)?;
     info!(http = %settings.http, pool = settings.pool, "serving health and metrics");
     tokio::spawn(http::serve(listener, metrics.clone(), store.clone()));
     let name = PoolName::new(&settings.pool).expect(checked);
@@ -71,6 +73,7 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> 
     let settings = Arc::new(settings);
     let pool = Pool {
         board: Board::new(&store, name.clone()),
+        logs: Logs::new(logs, metrics.clone()),
         intake: Intake::new(names.clone(), name.clone(), settings.clone()),
         names,
         name,

@@ -38,6 +38,10 @@ def report(task, what, body=b"", **more):
     reports.basic_publish("taskyard.outcomes", POOL, body, properties, mandatory=True)
 
 
+def log(task, text):  # one line or more, for `taskyard logs`; from any thread
+    connection.add_callback_threadsafe(lambda: report(task, "log", text.encode()))
+
+
 def given(channel, method, task, payload):
     if method.redelivered:  # to a process of this name before this one: it may have run
         report(task, "returned", orphan=True)
@@ -48,6 +52,7 @@ def given(channel, method, task, payload):
 
 
 def work(channel, tag, task, payload):  # on a thread of its own, so that heartbeats go on
+    log(task, f"{task.type} begins")
     try:
         result, error = run(task, payload), None
     except Exception as problem:

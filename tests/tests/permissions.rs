@@ -141,6 +141,12 @@ async fn roles_with_exactly_the_documented_permissions_suffice() -> anyhow::Resu
     yard.wait_state("long", "cancelled", EVENTUALLY).await?;
     taskyard(&["status", "long"]).await?.ok()?;
     taskyard(&["workers"]).await?.ok()?;
+    // Logged.
+    let options = ["--id", "logs", "--data", r#"{"ms":0,"log":["a line"]}"#];
+    taskyard(&[&["submit", "sleep"], &options[..]].concat()).await?.ok()?;
+    yard.wait_state("logs", "succeeded", EVENTUALLY).await?;
+    let log = taskyard(&["logs", "--follow", "logs"]).await?.ok()?;
+    assert!(log.ends_with(" a line\n"), "{log}");
 
     let own = "taskyard.again.default";
     for (exchange, key) in

@@ -1,4 +1,5 @@
 use crate::engine::{Key, Word};
+use crate::logbook::Logbook;
 use crate::run::Run;
 use std::fmt;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub struct Context {
     worker: WorkerId,
     deadline: Option<Timestamp>,
     run: Arc<Run>,
+    logbook: Arc<Logbook>,
     words: UnboundedSender<Word>,
 }
 
@@ -40,9 +42,10 @@ impl Context {
         worker: WorkerId,
         deadline: Option<Timestamp>,
         run: Arc<Run>,
+        logbook: Arc<Logbook>,
         words: UnboundedSender<Word>,
     ) -> Self {
-        Self { task, worker, deadline, run, words }
+        Self { task, worker, deadline, run, logbook, words }
     }
 
     fn head(&self) -> &Head {
@@ -137,6 +140,29 @@ impl Context {
             let key = Key::of(self.head());
             // The engine is gone: nobody listens any more.
             let _ = self.words.send(Word::Noted(key));
+        }
+    }
+
+    /// Writes into the task's log, which people read with `taskyard logs ID`: each line with the
+    /// time, the attempt and the worker. A text with line breaks is several lines, one of more than
+    /// 4 KiB is cut.
+    ///
+    /// Cheap, and never waits. In return it is best effort: lines travel behind results, at most
+    /// 512 KiB a second from one worker, and where a task writes faster its oldest lines are dropped
+    /// and a line says how many. Of each task the last 1,000 lines are kept, up to 256 KiB.
+    ///
+    /// ```no_run
+    /// # use taskyard_worker::{Bytes, Context, TaskError};
+    /// async fn import(ctx: Context, payload: Bytes) -> Result<Bytes, TaskError> {
+    ///     ctx.log(format!("{} bytes to import", payload.len()));
+    ///     Ok(payload)
+    /// }
+    /// ```
+    pub fn log(&self, text: impl AsRef<str>) {
+        let key = Key::of(self.head());
+        if self.logbook.write(&key, taskyard_common::now(), text.as_ref()) {
+            // The engine is gone: nobody listens any more.
+            let _ = self.words.send(Word::Logged);
         }
     }
 }

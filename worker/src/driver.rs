@@ -125,6 +125,8 @@ impl Driver {
         match word {
             Word::Ended { key, ended, ran_us } => self.engine.ended(now(), &key, ended, ran_us),
             Word::Noted(key) => self.engine.noted(now(), &key),
+            // They are taken when a message has room for them.
+            Word::Logged => {}
         }
     }
 
@@ -263,7 +265,7 @@ impl Driver {
         self.state.replaced = Some(why);
     }
 
-    fn ending(&self) -> Option<Ending> {
+    fn ending(&mut self) -> Option<Ending> {
         if !self.draining.is_cancelled() {
             return None;
         }
@@ -271,7 +273,9 @@ impl Driver {
         // What is on its way here when the consumer is cancelled is better given back than left to
         // the next process of this name, which would have to take it for a dead one's.
         let is_dry = self.state.uplink.is_none() || self.state.is_dry;
-        let is_done = is_dry && self.engine.is_idle() && self.state.settles.is_empty();
+        let is_idle = is_dry && self.engine.is_idle() && self.state.settles.is_empty();
+        // What has been logged until now still goes out: a moment, since nothing more comes in.
+        let is_done = is_idle && (self.state.uplink.is_none() || self.engine.end_logs(now()));
         if !is_done && !is_over(self.state.leave_at) {
             return None;
         }

@@ -16,6 +16,7 @@ mod context;
 mod error;
 mod handler;
 mod health;
+mod logbook;
 
 mod engine;
 mod run;

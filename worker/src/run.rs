@@ -91,17 +91,19 @@ impl Drop for Tell {
 
 /// Runs a handler on a task of its own.
 ///
-/// The words are unbounded, and yet bounded: an attempt that runs has at most two under way.
+/// The words are unbounded, and yet bounded: an attempt that runs has at most two under way, and one
+/// says that there are lines.
 pub(crate) fn spawn(
     runtime: &Handle,
     start: Start,
     worker: &WorkerId,
     words: &UnboundedSender<Word>,
 ) {
-    let Start { handler, task, run, deadline } = start;
+    let Start { handler, task, run, logbook, deadline } = start;
     let key = Key::of(&task.head);
     let payload = task.payload.clone();
-    let context = Context::new(task, worker.clone(), deadline, Arc::clone(&run), words.clone());
+    let shared = Arc::clone(&run);
+    let context = Context::new(task, worker.clone(), deadline, shared, logbook, words.clone());
     let words = words.clone();
     let tell = Tell { key: Some(key), ended: Ended::Dropped, began: Instant::now(), words };
     let attempt = runtime.spawn(async move {
@@ -144,7 +146,8 @@ mod tests {
         let task =
             Arc::new(Task { head: Box::new(head), payload: Bytes::from(payload.to_owned()) });
         let run = Arc::new(Run::default());
-        let start = Start { handler, task, run: Arc::clone(&run), deadline: None };
+        let logbook = Arc::default();
+        let start = Start { handler, task, run: Arc::clone(&run), logbook, deadline: None };
         let (sender, words) = mpsc::unbounded_channel();
         spawn(&Handle::current(), start, &"w".parse().unwrap(), &sender);
         (run, words)
@@ -214,5 +217,17 @@ mod tests {
         let Ended::Failed(error) = ended(&mut words).await else { panic!() };
         assert_eq!(error.text(), "Some(Command)");
         assert_eq!(run.take_progress(), Some((50, "half".to_owned())));
+    }
+
+    #[tokio::test]
+    async fn lines_are_told_once_until_they_are_taken() {
+        let wordy = Raw(|ctx: Context, _: Bytes| async move {
+            ctx.log("one");
+            ctx.log("two");
+            Ok::<_, TaskError>("")
+        });
+        let (_, mut words) = begin(Arc::new(wordy), "");
+        assert!(matches!(words.recv().await, Some(Word::Logged)));
+        assert!(matches!(ended(&mut words).await, Ended::Done(_)));
     }
 }

@@ -2,8 +2,8 @@ use taskyard_model::{PoolName, State, TaskId, WorkerId};
 
 /// The names of our keys in Redis, all of them.
 ///
-/// A task's hash and its payload lie in the same Cluster slot: the payload's hash tag is the whole
-/// name of the hash.
+/// A task's hash, its payload and its log lie in the same Cluster slot: the hash tag of the latter two
+/// is the whole name of the hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
     namespace: String,
@@ -41,6 +41,12 @@ impl Keys {
     #[must_use]
     pub fn payload(&self, id: &TaskId) -> String {
         format!("{}{id}{PAYLOAD_SUFFIX}", self.payload_prefix)
+    }
+
+    /// Stream: the log of a task, an entry for each line.
+    #[must_use]
+    pub fn log(&self, id: &TaskId) -> String {
+        format!("{}{id}}}:log", self.payload_prefix)
     }
 
     /// Sorted set: ids of the latest tasks to reach a state, by the time that they did.
@@ -105,6 +111,8 @@ mod tests {
         let id = TaskId::new("a:1").unwrap();
         assert_eq!(keys.task(&id), "taskyard:task:a:1");
         assert_eq!(keys.payload(&id), "{taskyard:task:a:1}:payload");
+        assert_eq!(keys.log(&id), "{taskyard:task:a:1}:log");
+        assert_eq!(keys.id_of_payload(&keys.log(&id)), None);
         assert_eq!(keys.recent(State::Failed), "taskyard:recent:failed");
         assert_eq!(keys.stats(&PoolName::default_pool()), "taskyard:stats:default");
         assert_eq!(keys.workers(), "taskyard:workers");

@@ -3,7 +3,8 @@
 //! One script makes every change: it compares state and attempt, then sets; changes of one sort that
 //! follow one another share a call of it, and the first record of a task goes a shorter way (`fresh`).
 //! Calls go in pipelines over one connection ([`Store::run`]). What only people look at goes through
-//! [`View`], off the hot path. Only a dispatcher has a store; everyone else reads, with a [`Reader`].
+//! [`View`] and [`LogWriter`], off the hot path. Only a dispatcher has these; everyone else reads, with a
+//! [`Reader`].
 //!
 //! **Invariant:** nothing outside this module names the Redis client.
 
@@ -22,6 +23,7 @@ mod script;
 
 mod health;
 mod inflight;
+mod log;
 mod reader;
 mod view;
 
@@ -33,6 +35,7 @@ pub use error::StoreError;
 pub use health::Problem;
 pub use inflight::Inflight;
 pub use keys::Keys;
+pub use log::{LogLine, LogLines, LogPlace, LogWriter};
 pub use reader::{Fields, Reader, TaskView, WorkerView};
 pub use record::{Answer, FIELDS, Record};
 pub use settings::RedisSettings;

@@ -25,7 +25,7 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Reader {
     pool: Pool<Connector>,
-    keys: Keys,
+    pub(super) keys: Keys,
 }
 
 impl Reader {
@@ -181,7 +181,7 @@ impl Reader {
         scored(self.one(&mut cmd).await?)
     }
 
-    async fn one(&self, cmd: &mut Cmd) -> Result<Reply, StoreError> {
+    pub(super) async fn one(&self, cmd: &mut Cmd) -> Result<Reply, StoreError> {
         let mut pipeline = redis::pipe();
         pipeline.add_command(cmd.take());
         let mut replies = self.call(&pipeline).await?;

@@ -14,20 +14,24 @@ const TAKES_IN: &str = concat!("#!lua\n", include_str!("transition.lua"));
 /// For all else, so that memory becomes free again.
 const CARRIES_ON: &str = concat!("#!lua flags=allow-oom\n", include_str!("transition.lua"));
 
+/// Lines of logs, which a full Redis refuses.
+const LOG: &str = concat!("#!lua\n", include_str!("log.lua"));
+
 /// The names that Redis gave our scripts.
 pub(super) struct Scripts {
     takes_in: String,
     carries_on: String,
+    pub(super) log: String,
 }
 
-/// Loads both scripts.
+/// Loads all scripts.
 pub(super) async fn load(connection: &mut MultiplexedConnection) -> Result<Scripts, StoreError> {
     let mut pipeline = redis::pipe();
-    for text in [TAKES_IN, CARRIES_ON] {
+    for text in [TAKES_IN, CARRIES_ON, LOG] {
         pipeline.cmd("SCRIPT").arg("LOAD").arg(text);
     }
-    let replies = connection.req_packed_commands(&pipeline, 0, 2).await;
-    let mut names = Vec::with_capacity(2);
+    let replies = connection.req_packed_commands(&pipeline, 0, 3).await;
+    let mut names = Vec::with_capacity(3);
     for reply in replies.map_err(StoreError::connecting)? {
         match reply {
             Reply::BulkString(name) => names.push(String::from_utf8_lossy(&name).into_owned()),
@@ -35,9 +39,9 @@ pub(super) async fn load(connection: &mut MultiplexedConnection) -> Result<Scrip
             _ => return Err(StoreError::Strange { what: "the name of a script" }),
         }
     }
-    match <[String; 2]>::try_from(names) {
-        Ok([takes_in, carries_on]) => Ok(Scripts { takes_in, carries_on }),
-        Err(_) => Err(StoreError::Strange { what: "the names of two scripts" }),
+    match <[String; 3]>::try_from(names) {
+        Ok([takes_in, carries_on, log]) => Ok(Scripts { takes_in, carries_on, log }),
+        Err(_) => Err(StoreError::Strange { what: "the names of three scripts" }),
     }
 }
 

@@ -17,6 +17,7 @@ pub mod train;
 mod command;
 mod control;
 mod heartbeat;
+mod log;
 mod report;
 
 pub use bulk::{BulkError, BulkWriter, JudgedTask, read_bulk};
@@ -24,6 +25,7 @@ pub use command::{Command, CommandAnswer};
 pub use control::{Control, Errand};
 pub use head::{Head, Task};
 pub use heartbeat::{Heartbeat, HeartbeatError, Holding, WorkerState};
+pub use log::{LINE_BYTES_MAX, log_lines};
 pub use native::{CopyError, DeathReason, death, read_copy, write_copy};
 pub use report::{Report, ReportError, ReportKind, read_reports, write_reports};
 pub use submission::{

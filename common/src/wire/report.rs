@@ -14,7 +14,7 @@ pub enum ReportKind {
     Started,
     /// How far it is.
     Progress,
-    /// A line of its log.
+    /// Lines of its log; the body is the text.
     Log,
     /// Done; the body is the result.
     Succeeded,
@@ -91,6 +91,10 @@ pub struct Report {
     /// A line about progress.
     #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// When each line of the log was written, in milliseconds since the epoch; without it, when the
+    /// report is read.
+    #[serde(rename = "at", default, skip_serializing_if = "Vec::is_empty")]
+    pub logged_at_ms: Vec<u64>,
     /// Where the checkpoint begins in the body.
     #[serde(rename = "cp", default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_at: Option<u64>,
@@ -109,7 +113,7 @@ pub struct Report {
     /// The whole task, where the body is its payload: this report is then the copy.
     #[serde(rename = "task", default, skip_serializing_if = "Option::is_none")]
     pub task: Option<Box<Head>>,
-    /// The result, or the payload, or empty.
+    /// The result, or the payload, or lines of the log, or empty.
     #[serde(skip)]
     pub body: Bytes,
 }
@@ -151,6 +155,7 @@ impl Report {
             is_orphan: false,
             progress: None,
             note: None,
+            logged_at_ms: Vec::new(),
             checkpoint_at: None,
             content_type: None,
             task_kind: None,
@@ -256,9 +261,12 @@ mod tests {
         failed.error = Some("no".into());
         failed.error_kind = Some(ErrorKind::Timeout);
         failed.is_permanent = true;
-        let body = write_reports([&done, &failed]);
+        let mut log = Report::new(ReportKind::Log, "t3".parse().unwrap(), 1, None);
+        log.body = Bytes::from("one\ntwo\n");
+        log.logged_at_ms = vec![1_767_225_600_000, 1_767_225_600_001];
+        let body = write_reports([&done, &failed, &log]);
         let properties = Properties::default().with_content_type(train::REPORTS.into());
-        assert_eq!(read_reports(&properties, &body).unwrap(), [done, failed]);
+        assert_eq!(read_reports(&properties, &body).unwrap(), [done, failed, log]);
     }
 
     #[test]

@@ -78,7 +78,8 @@ fn flags_of_the_readme_are_those_of_the_programs() {
     for flag in servers.iter().filter(|flag| !of_everybody.contains(flag)) {
         assert!(readme.contains(flag), "the README does not name {flag}");
     }
-    let client = [&["submit"][..], &["ls"], &["dead", "replay"]].map(|args| help("taskyard", args));
+    let client = [&["submit"][..], &["logs"], &["ls"], &["dead", "replay"]]
+        .map(|args| help("taskyard", args));
     let known = &servers | &flags(&(client.concat() + &help("taskyard-bench", &[])));
     for document in ["README.md", "ARCHITECTURE.md", "docs/wire.md", "docs/operations.md"] {
         // Those of cargo and of Compose.
@@ -169,7 +170,7 @@ fn public_names_are_documented() {
     let mut names: Vec<String> =
         exchanges.iter().map(|name| format!("`taskyard.{name}`")).collect();
     names.extend(
-        ["task:<id>", "recent:<state>", "stats:<pool>", "workers", "worker:<id>"]
+        ["task:<id>", "task:<id>}:log", "recent:<state>", "stats:<pool>", "workers", "worker:<id>"]
             .map(|key| format!("taskyard:{key}`")),
     );
     names.extend(FIELDS.iter().map(|field| format!("`{field}`")));

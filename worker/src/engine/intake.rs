@@ -121,7 +121,8 @@ impl Engine {
             running.hold_at = now.instant.checked_add(self.settings.held_after);
         }
         attempt.phase = Phase::Running(running);
-        self.starts.push(Start { handler, task: Arc::clone(&attempt.task), run, deadline });
+        let (task, logbook) = (Arc::clone(&attempt.task), Arc::clone(&self.logbook));
+        self.starts.push(Start { handler, task, run, logbook, deadline });
         if !is_reported {
             self.young.push_back((now.instant + STARTED_AFTER, key.clone()));
         }

@@ -8,6 +8,7 @@
 
 mod attempt;
 mod deliveries;
+mod logs;
 mod memory;
 mod native;
 mod outbox;
@@ -26,9 +27,11 @@ pub(crate) use outbox::{Batch, REFUSED_WAIT};
 use crate::context::CancelReason;
 use crate::error::TaskError;
 use crate::handler::{Handler, Handlers, Reply};
+use crate::logbook::Logbook;
 use crate::run::Run;
 use attempt::{Attempt, Phase, Running};
 use deliveries::Deliveries;
+use logs::Logs;
 use memory::{Fate, Memory};
 use outbox::Outbox;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -61,6 +64,7 @@ pub(crate) struct Start {
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) task: Arc<Task>,
     pub(crate) run: Arc<Run>,
+    pub(crate) logbook: Arc<Logbook>,
     pub(crate) deadline: Option<Timestamp>,
 }
 
@@ -71,6 +75,8 @@ pub(crate) enum Word {
     Ended { key: Key, ended: Ended, ran_us: u64 },
     /// It has progress to fetch.
     Noted(Key),
+    /// There are lines in the log book, in which there were none.
+    Logged,
 }
 
 /// How a handler ended.
@@ -111,6 +117,7 @@ pub(crate) struct Engine {
     memory: Memory,
     deliveries: Deliveries,
     outbox: Outbox,
+    logbook: Arc<Logbook>,
     starts: Vec<Start>,
     /// Whether it takes nothing new.
     is_ending: bool,
@@ -129,6 +136,7 @@ pub(crate) enum Order {
 
 impl Engine {
     pub(crate) fn new(settings: EngineSettings) -> Self {
+        let logbook = Arc::new(Logbook::default());
         Self {
             attempts: HashMap::new(),
             waiting: VecDeque::new(),
@@ -138,7 +146,8 @@ impl Engine {
             stuck: HashMap::new(),
             memory: Memory::new(MEMORY),
             deliveries: Deliveries::default(),
-            outbox: Outbox::default(),
+            outbox: Outbox::new(Logs::new(Arc::clone(&logbook), settings.worker.clone())),
+            logbook,
             starts: Vec::new(),
             is_ending: false,
             settings,
@@ -277,6 +286,12 @@ impl Engine {
     /// The next message to publish, if there is room for it.
     pub(crate) fn next_batch(&mut self, now: Now) -> Option<Batch> {
         self.outbox.next_batch(now.instant)
+    }
+
+    /// Takes no more lines; whether all that there were are sent.
+    pub(crate) fn end_logs(&mut self, now: Now) -> bool {
+        self.logbook.close();
+        self.outbox.end_logs(now.instant)
     }
 
     fn report(&self, kind: ReportKind, key: &Key) -> Report {

@@ -414,6 +414,25 @@ fn progress_is_said_twice_a_second_and_the_latest_wins() {
 }
 
 #[test]
+fn the_last_lines_travel_behind_the_result_and_settle_nothing() {
+    let mut hand = Hand::new();
+    let tag = hand.deliver([head("a")]);
+    let start = hand.engine.take_starts().remove(0);
+    start.logbook.write(&key("a"), hand.now.at, "one\ntwo");
+    hand.done("a");
+    let batches = hand.publish();
+    assert_eq!(batches.len(), 1);
+    let kinds: Vec<_> = batches[0].1.iter().map(|report| report.kind).collect();
+    assert_eq!(kinds, [ReportKind::Succeeded, ReportKind::Log]);
+    hand.engine.confirmed(hand.now, batches[0].0);
+    assert_eq!(hand.acked(), [tag]);
+    start.logbook.write(&key("a"), hand.now.at, "too late");
+    assert!(hand.engine.is_idle(), "lines hold nothing up");
+    hand.pass(1_000);
+    assert_eq!(hand.said(), ["log a"]);
+}
+
+#[test]
 fn a_huge_failure_nacks_its_delivery() {
     let mut hand = Hand::new();
     hand.tag += 1;

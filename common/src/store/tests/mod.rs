@@ -4,6 +4,7 @@ mod server;
 
 mod transitions;
 
+mod logs;
 mod memory;
 mod model;
 mod outages;

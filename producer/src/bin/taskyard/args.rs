@@ -1,4 +1,5 @@
 use crate::dead::DeadVerb;
+use crate::logs::LogsArgs;
 use crate::submit::SubmitArgs;
 use crate::when;
 use std::time::Duration;
@@ -16,6 +17,7 @@ Examples:
   taskyard submit image.resize --data '{\"file\":\"a.png\"}'     prints the task's id
   taskyard submit echo --data hello --wait                    prints the result
   taskyard status ID                                          where it is and why
+  taskyard logs -f ID                                         what it writes, until it ends
   taskyard ls --state failed --limit 5                        what failed last
   seq 1000 | taskyard submit echo --ndjson -                  a task for each line
   taskyard dead replay --all                                  failed tasks, once more
@@ -97,6 +99,18 @@ yet, 3 if there is no such task. --json prints what `submit --wait --json` print
         #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = when::duration)]
         wait_timeout: Duration,
     },
+    /// Print a task's log: what its handlers wrote, with time, attempt and worker
+    #[command(after_help = "\
+Examples:
+  taskyard logs report-2024-02 --tail 20
+  taskyard logs -f report-2024-02
+
+The last 1,000 lines of a task are kept, up to 256 KiB, as long as its record. Lines are best effort
+and may be missing where much is written. With --follow the exit code is that of `result`, and
+stderr says how the task ended.
+
+--json prints an object for each line: {\"at\":MS_SINCE_1970,\"attempt\":1,\"worker\":\"w1\",\"text\":…}.")]
+    Logs(LogsArgs),
     /// List the workers
     #[command(after_help = "\
 --json prints an object for each worker: id, state (up, draining, suspect, lost), pool, kinds,

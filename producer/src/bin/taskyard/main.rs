@@ -15,6 +15,7 @@ mod submit;
 
 mod cancel;
 mod dead;
+mod logs;
 mod ls;
 mod result;
 mod stats;
@@ -86,6 +87,7 @@ async fn run(args: Args, output: &Output) -> Result<Exit, Failure> {
             let patience = wait.then_some(wait_timeout);
             result::run(&id, patience, &reach, output).await
         }
+        Verb::Logs(args) => logs::run(&args, &reach, output).await,
         Verb::Workers => workers::run(&reach, output).await,
         Verb::Ls { states, kind, limit } => {
             ls::run(&ls::Wanted { states, kind, limit }, &reach, output).await

@@ -15,10 +15,14 @@ pub(crate) fn add(builder: WorkerBuilder) -> WorkerBuilder {
 #[derive(Deserialize)]
 struct Sleep {
     ms: u64,
+    /// Lines for its log.
+    #[serde(default)]
+    log: Vec<String>,
 }
 
 async fn sleep(ctx: Context, payload: Bytes) -> Result<Bytes, TaskError> {
-    let Sleep { ms } = read(&payload)?;
+    let Sleep { ms, log } = read(&payload)?;
+    log.iter().for_each(|line| ctx.log(line));
     wait(&ctx, ms).await?;
     Ok(payload)
 }
