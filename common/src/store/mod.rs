@@ -23,6 +23,7 @@ mod script;
 mod health;
 mod inflight;
 mod reader;
+mod survey;
 mod view;
 
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub use keys::Keys;
 pub use reader::{Fields, Reader, TaskView, WorkerView};
 pub use record::{Answer, FIELDS, Record};
 pub use settings::RedisSettings;
+pub use survey::{Deed, Survey};
 pub use view::{View, WorkerRow, WorkerState};
 
 use call::First;

@@ -15,6 +15,7 @@ mod submit;
 
 mod cancel;
 mod dead;
+mod doctor;
 mod ls;
 mod result;
 mod stats;
@@ -93,6 +94,7 @@ async fn run(args: Args, output: &Output) -> Result<Exit, Failure> {
         Verb::Stats => stats::run(&reach, output).await,
         Verb::Cancel { ids } => cancel::run(&ids, &reach, output).await,
         Verb::Dead { verb } => dead::run(verb, &reach, output).await,
+        Verb::Doctor(doctor) => doctor::run(*doctor, &reach, output).await,
         Verb::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command(), "taskyard", &mut script);
