@@ -1,10 +1,11 @@
-use super::connection::{ANSWER_TIMEOUT, within};
+use super::connection::within;
 use super::topology::declare;
 use super::{AmqpError, Connection, Exchange, Headers, Properties, Value};
 use lapin::Channel;
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueDeclareOptions,
 };
+use std::time::Duration;
 
 /// Looks at what is on a broker, and what this user may do there, and changes nothing.
 ///
@@ -21,7 +22,7 @@ pub struct Probe {
 pub struct Counts {
     /// Messages that wait.
     pub messages: u32,
-    /// Consumers, waiting ones included.
+    /// Consumers that are served; of a single active consumer's queue that one.
     pub consumers: u32,
 }
 
@@ -160,11 +161,13 @@ impl Probe {
     /// expiration is no number. Size and permission are checked before these.
     ///
     /// # Errors
-    /// The session is lost, or there was no answer.
+    /// The session is lost; or no answer came within `limit`, as from a broker that had an alarm
+    /// already when this connection was made: it reads nothing and does not say so.
     pub async fn publish(
         &mut self,
         exchange: &str,
         body_bytes: usize,
+        limit: Duration,
     ) -> Result<Refusal, AmqpError> {
         let channel = self.channel().await?;
         let properties = Properties::default()
@@ -180,7 +183,7 @@ impl Probe {
         let answer = tokio::select! {
             answer = refused => answer.map_err(|error| AmqpError::from_lapin(exchange, error)),
             Ok(_) = blocked.wait_for(|is_blocked| *is_blocked) => return Ok(Refusal::Blocked),
-            () = tokio::time::sleep(ANSWER_TIMEOUT) => return Err(AmqpError::Timeout(ANSWER_TIMEOUT)),
+            () = tokio::time::sleep(limit) => return Err(AmqpError::Timeout(limit)),
         };
         match answer {
             Err(AmqpError::Denied { why, .. }) if is_forbidden(&why) => Ok(Refusal::Forbidden),

@@ -45,7 +45,8 @@ fn checks() -> String {
         let cell = |name: &str| check[name].as_str().expect("it is text").replace('|', "\\|");
         let cells = ["check", "looks_at", "why", "mend"].map(cell);
         let [check, looks_at, why, mend] = cells;
-        writeln!(text, "| `{check}` | {looks_at} | {why} | {mend} |").expect("a text takes everything");
+        writeln!(text, "| `{check}` | {looks_at} | {why} | {mend} |")
+            .expect("a text takes everything");
     }
     text
 }

@@ -78,7 +78,8 @@ fn flags_of_the_readme_are_those_of_the_programs() {
     for flag in servers.iter().filter(|flag| !of_everybody.contains(flag)) {
         assert!(readme.contains(flag), "the README does not name {flag}");
     }
-    let client = [&["submit"][..], &["ls"], &["dead", "replay"], &["doctor"]].map(|args| help("taskyard", args));
+    let client = [&["submit"][..], &["ls"], &["dead", "replay"], &["doctor"]]
+        .map(|args| help("taskyard", args));
     let known = &servers | &flags(&(client.concat() + &help("taskyard-bench", &[])));
     let documents = ["README.md", "ARCHITECTURE.md", "docs/wire.md", "docs/operations.md"];
     for document in documents.into_iter().chain(["docs/doctor.md"]) {

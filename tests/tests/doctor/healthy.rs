@@ -49,8 +49,8 @@ async fn a_healthy_yard_has_no_problems_and_stays_as_it_is() -> anyhow::Result<(
 }
 
 #[tokio::test]
-async fn where_no_dispatcher_has_run_yet_servers_are_judged_and_nothing_is_made() -> anyhow::Result<()>
-{
+async fn where_no_dispatcher_has_run_yet_servers_are_judged_and_nothing_is_made()
+-> anyhow::Result<()> {
     let servers = Servers::shared().await?;
     let place = servers.place().await?;
     let patient = Patient::at(servers, &place);

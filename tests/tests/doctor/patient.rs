@@ -89,8 +89,7 @@ pub(super) type Expected<'a> = (&'a str, &'a str, &'a str);
 
 impl Report {
     pub(super) fn find(&self, (check, verdict, part): Expected<'_>) -> Option<&Finding> {
-        let fits =
-            |f: &&Finding| f.check == check && f.verdict == verdict && f.what.contains(part);
+        let fits = |f: &&Finding| f.check == check && f.verdict == verdict && f.what.contains(part);
         self.findings.iter().find(fits)
     }
 
@@ -106,7 +105,9 @@ impl Report {
 pub(super) async fn redis(url: &str, words: &[&str]) -> anyhow::Result<String> {
     let mut connection = ::redis::Client::open(url)?.get_multiplexed_async_connection().await?;
     let mut command = ::redis::Cmd::new();
-    words.iter().for_each(|word| drop(command.arg(*word)));
+    words.iter().for_each(|word| {
+        command.arg(*word);
+    });
     let answer: ::redis::Value = command.query_async(&mut connection).await?;
     Ok(match answer {
         ::redis::Value::BulkString(bytes) => String::from_utf8(bytes)?,

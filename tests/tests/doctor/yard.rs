@@ -24,7 +24,7 @@ async fn publish(channel: &Channel, queue: &str, count: u32) -> anyhow::Result<(
 #[tokio::test]
 async fn what_goes_wrong_in_a_running_yard_is_found() -> anyhow::Result<()> {
     let yard = Yard::builder()
-        .own_servers(Servers::builder())
+        .own_servers(Servers::builder().management())
         .worker(|w| w.id("w1").slots(2).builtin())
         .worker(|w| w.id("w2").slots(2).builtin())
         .start()

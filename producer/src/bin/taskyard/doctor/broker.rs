@@ -2,6 +2,7 @@ use super::facts::{Asked, Broker, Facts, Publishing, Right, Thing};
 use super::role::{Act, Expected};
 use crate::connect::Reach;
 use crate::exit::chain;
+use std::time::Duration;
 use taskyard_common::amqp::{
     AmqpError, AmqpSettings, Comparison, Connection, Counts, Probe, Refusal, Server, exchanges,
     inner_queues, private_queue, shared_queues, ways_in,
@@ -13,6 +14,10 @@ use taskyard_producer::{Command, CommandError};
 const NAME: &str = "taskyard doctor";
 /// A doctor waits for the broker longer than a worker does, but not for ever.
 const HEARTBEAT_S: u16 = 10;
+/// How long RabbitMQ may take to refuse an empty message, and one of the largest size, which has to
+/// get there first.
+const SMALL_TIMEOUT: Duration = Duration::from_secs(5);
+const LARGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The largest payload of a task.
 const PAYLOAD_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -24,19 +29,19 @@ pub(super) async fn gather(
 ) -> Asked<Broker> {
     let said = |error: AmqpError| chain(&error);
     let open = async || Connection::open(amqp, NAME, HEARTBEAT_S).await;
-    let mut probe = Probe::new(open().await.map_err(said)?);
-    let (user, vhost) = (probe.connection().user(), probe.connection().vhost());
-    let exchanges = look_at_exchanges(&mut probe, facts).await.map_err(said)?;
-    let queues = look_at_queues(&mut probe, facts).await.map_err(said)?;
-    probe.connection().close().await;
+    let mut looking = Probe::new(open().await.map_err(said)?);
+    let (user, vhost) = (looking.connection().user(), looking.connection().vhost());
+    let exchanges = look_at_exchanges(&mut looking, facts).await.map_err(said)?;
+    let queues = look_at_queues(&mut looking, facts).await.map_err(said)?;
     // An alarm stops whatever shares a connection with what is published.
-    let mut probe = Probe::new(open().await.map_err(said)?);
-    let publishing = try_publishing(&mut probe).await.map_err(said);
+    let mut trying = Probe::new(open().await.map_err(said)?);
+    let publishing = try_publishing(&mut trying, &mut looking).await.map_err(said);
     let rights = match publishing {
         Ok(Publishing::Blocked) => Err("RabbitMQ reads nothing at present: an alarm".to_owned()),
-        _ => try_acts(&mut probe, facts.role.acts(&facts.names, worker)).await.map_err(said),
+        _ => try_acts(&mut trying, facts.role.acts(&facts.names, worker)).await.map_err(said),
     };
-    probe.connection().close().await;
+    looking.connection().close().await;
+    trying.connection().close().await;
     let server = Server::ask(amqp).await.map_err(said);
     Ok(Broker { server, user, vhost, exchanges, queues, publishing, rights })
 }
@@ -82,13 +87,18 @@ async fn look_at_queues(probe: &mut Probe, facts: &Facts) -> Result<Vec<Thing>, 
 }
 
 /// With the default exchange and no queue: even a broker that took the message would drop it.
-async fn try_publishing(probe: &mut Probe) -> Result<Publishing, AmqpError> {
+async fn try_publishing(trying: &mut Probe, looking: &mut Probe) -> Result<Publishing, AmqpError> {
     // A small message first: what a blocked broker does not read must not fill its socket.
-    for bytes in [0, PAYLOAD_BYTES_MAX] {
-        match probe.publish("", bytes).await? {
-            Refusal::Blocked => return Ok(Publishing::Blocked),
-            Refusal::TooLarge(why) => return Ok(Publishing::TooLarge(why)),
-            Refusal::Faulty | Refusal::Forbidden => {}
+    for (bytes, limit) in [(0, SMALL_TIMEOUT), (PAYLOAD_BYTES_MAX, LARGE_TIMEOUT)] {
+        match trying.publish("", bytes, limit).await {
+            Ok(Refusal::Blocked) => return Ok(Publishing::Blocked),
+            // It answers those who only look.
+            Err(AmqpError::Timeout(_)) if bytes == 0 => {
+                return looking.has_exchange("amq.direct").await.map(|_| Publishing::Blocked);
+            }
+            Err(error) => return Err(error),
+            Ok(Refusal::TooLarge(why)) => return Ok(Publishing::TooLarge(why)),
+            Ok(Refusal::Faulty | Refusal::Forbidden) => {}
         }
     }
     Ok(Publishing::Fine)
@@ -98,7 +108,9 @@ async fn try_acts(probe: &mut Probe, acts: Vec<Expected>) -> Result<Vec<Right>, 
     let mut rights = Vec::new();
     for expected in acts {
         let is_granted = match &expected.act {
-            Act::Publish(exchange) => probe.publish(exchange, 0).await? != Refusal::Forbidden,
+            Act::Publish(exchange) => {
+                probe.publish(exchange, 0, SMALL_TIMEOUT).await? != Refusal::Forbidden
+            }
             Act::Consume(queue) => probe.may_read(queue).await?,
             Act::OwnQueue(bound_to) => may_have_a_queue(probe, bound_to.as_deref()).await?,
         };

@@ -144,7 +144,10 @@ pub(crate) mod healthy {
         let node = |name: &str| Node { name: name.to_owned(), is_running: true, ..Node::default() };
         facts.management = Ok(Management {
             nodes: Ok(["a", "b", "c"].map(node).into()),
-            queues: Ok(vec![Queue { name: names.dead(), ..Queue::default() }]),
+            queues: Ok(vec![
+                Queue { name: names.dead(), ..Queue::default() },
+                Queue { name: names.leader(&pool), consumers: Some(2), ..Queue::default() },
+            ]),
             bindings: Ok(Vec::new()),
         });
         facts.environment = Some(Environment {

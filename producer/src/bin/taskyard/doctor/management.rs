@@ -47,6 +47,9 @@ pub(crate) struct Queue {
     pub(crate) effective: Map<String, Value>,
     #[serde(default, deserialize_with = "object")]
     pub(crate) arguments: Map<String, Value>,
+    /// Those that wait for their turn included; counted every few seconds.
+    #[serde(default)]
+    pub(crate) consumers: Option<u32>,
 }
 
 /// A binding.

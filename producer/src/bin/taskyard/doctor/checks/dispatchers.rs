@@ -1,11 +1,13 @@
+use super::ENABLE_MANAGEMENT;
 use crate::doctor::check::Check;
 use crate::doctor::facts::Facts;
 use crate::doctor::finding::{Finding, or_ok};
+use taskyard_model::PoolName;
 
 pub(crate) const CHECK: Check = Check {
     name: "dispatchers",
-    looks_at: "how many dispatchers hold or wait for each pool's token, and whether a leader answers a \
-               command",
+    looks_at: "whether a dispatcher holds each pool's token, whether others wait for it (management \
+               API), and whether a leader answers a command",
     why: "a pool without a dispatcher accepts tasks and runs none; with one alone, its restart is a \
           pause",
     mend: "start `taskyard-dispatcher --pool POOL`, two for each pool",
@@ -16,30 +18,8 @@ fn judge(facts: &Facts) -> Vec<Finding> {
     if facts.broker.is_err() {
         return Vec::new();
     }
-    let mut findings = Vec::new();
-    for pool in &facts.pools {
-        let start = format!("taskyard-dispatcher --pool {pool}");
-        let token = facts.counts(&facts.names.leader(pool));
-        let is_known = facts.counts(&facts.names.submit(pool)).is_some();
-        match token.map(|counts| counts.consumers) {
-            None if is_known => findings.push(Finding::problem(
-                format!(
-                    "no dispatcher has served the pool {pool} yet, and tasks can be sent to it"
-                ),
-                start,
-            )),
-            None => {}
-            Some(0) => {
-                findings
-                    .push(Finding::problem(format!("no dispatcher serves the pool {pool}"), start));
-            }
-            Some(1) => findings.push(Finding::warning(
-                format!("one dispatcher serves the pool {pool}: nobody stands by"),
-                start,
-            )),
-            Some(_) => {}
-        }
-    }
+    let mut findings: Vec<Finding> =
+        facts.pools.iter().filter_map(|pool| judge_pool(facts, pool)).collect();
     let serving = facts.served().filter(|(_, token)| token.consumers > 0).count();
     if let (Some(Err(why)), 1..) = (&facts.answer, serving) {
         findings.push(Finding::problem(
@@ -49,9 +29,36 @@ fn judge(facts: &Facts) -> Vec<Finding> {
     }
     let well = match serving {
         0 => "no dispatcher has run yet".to_owned(),
-        pools => format!("{pools} pools are served, each with somebody who stands by"),
+        pools => format!("served: {pools}, each with somebody who stands by"),
     };
     or_ok(findings, well)
+}
+
+fn judge_pool(facts: &Facts, pool: &PoolName) -> Option<Finding> {
+    let token = facts.names.leader(pool);
+    let start = format!("taskyard-dispatcher --pool {pool}");
+    let Some(counts) = facts.counts(&token) else {
+        let may_be_sent_to = facts.counts(&facts.names.submit(pool)).is_some();
+        let what =
+            format!("no dispatcher has served the pool {pool} yet: what is sent to it waits");
+        return may_be_sent_to.then(|| Finding::problem(what, start));
+    };
+    if counts.consumers == 0 {
+        return Some(Finding::problem(format!("no dispatcher serves the pool {pool}"), start));
+    }
+    // Over AMQP only the one that holds the token is to be seen.
+    let mut queues = facts.management.iter().flat_map(|management| &management.queues).flatten();
+    match queues.find(|queue| queue.name == token).and_then(|queue| queue.consumers) {
+        None => Some(Finding::unknown(
+            format!("a dispatcher serves the pool {pool}; who stands by is not to be seen"),
+            ENABLE_MANAGEMENT,
+        )),
+        Some(0 | 1) => Some(Finding::warning(
+            format!("one dispatcher serves the pool {pool}: nobody stands by"),
+            start,
+        )),
+        Some(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -70,15 +77,24 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_needs_a_dispatcher_and_should_have_two() {
-        let table = [
-            (None, Verdict::Problem),
-            (Some(0), Verdict::Problem),
-            (Some(1), Verdict::Warning),
-            (Some(2), Verdict::Ok),
-        ];
-        for (token, expected) in table {
+    fn a_pool_needs_a_dispatcher() {
+        for (token, expected) in
+            [(None, Verdict::Problem), (Some(0), Verdict::Problem), (Some(1), Verdict::Ok)]
+        {
             assert_eq!(with_token(token)[0].0, expected, "{token:?}");
+        }
+    }
+
+    #[test]
+    fn a_pool_should_have_a_dispatcher_that_stands_by() {
+        for (consumers, expected) in
+            [(None, Verdict::Unknown), (Some(1), Verdict::Warning), (Some(2), Verdict::Ok)]
+        {
+            let found = judged(judge, |facts| {
+                let queues = facts.management.as_mut().unwrap().queues.as_mut().unwrap();
+                queues[1].consumers = consumers;
+            });
+            assert_eq!(found[0].0, expected, "{consumers:?}");
         }
     }
 
