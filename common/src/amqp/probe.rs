@@ -7,6 +7,9 @@ use lapin::options::{
 };
 use std::time::Duration;
 
+/// Longest wait for a message to be refused: one of the largest size has to get there first.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Looks at what is on a broker, and what this user may do there, and changes nothing.
 ///
 /// Most questions are asked by asking for something that RabbitMQ must refuse: which refusal comes
@@ -160,40 +163,46 @@ impl Probe {
     /// RabbitMQ must refuse before it routes it, for it claims another user's name, and its
     /// expiration is no number. Size and permission are checked before these.
     ///
+    /// An alarm may be noticed with the second message only: RabbitMQ reads the first one, and then
+    /// nothing more.
+    ///
     /// # Errors
-    /// The session is lost; or no answer came within `limit`, as from a broker that had an alarm
-    /// already when this connection was made: it reads nothing and does not say so.
+    /// The session is lost, or there was no answer.
     pub async fn publish(
         &mut self,
         exchange: &str,
         body_bytes: usize,
-        limit: Duration,
     ) -> Result<Refusal, AmqpError> {
-        let channel = self.channel().await?;
-        let properties = Properties::default()
-            .with_user_id("taskyard-doctor-is-nobody".into())
-            .with_expiration("never".into());
-        let body = vec![0; body_bytes];
-        let refused = async {
-            let (exchange, key) = (exchange.into(), "taskyard.doctor.nowhere".into());
-            let options = BasicPublishOptions::default();
-            channel.basic_publish(exchange, key, options, &body, properties).await?.await
-        };
         let mut blocked = self.connection.blocked();
-        let answer = tokio::select! {
-            answer = refused => answer.map_err(|error| AmqpError::from_lapin(exchange, error)),
+        let refused = tokio::select! {
+            biased;
             Ok(_) = blocked.wait_for(|is_blocked| *is_blocked) => return Ok(Refusal::Blocked),
-            () = tokio::time::sleep(limit) => return Err(AmqpError::Timeout(limit)),
+            refused = self.publish_faulty(exchange, body_bytes) => refused,
+            () = tokio::time::sleep(PUBLISH_TIMEOUT) => Err(AmqpError::Timeout(PUBLISH_TIMEOUT)),
         };
-        match answer {
+        match refused {
             Err(AmqpError::Denied { why, .. }) if is_forbidden(&why) => Ok(Refusal::Forbidden),
             Err(AmqpError::Denied { why, .. }) if why.contains("larger than") => {
                 Ok(Refusal::TooLarge(why))
             }
             // An exchange that does not exist is looked up after the permission.
-            Ok(_) | Err(AmqpError::Denied { .. } | AmqpError::NotFound(_)) => Ok(Refusal::Faulty),
+            Ok(()) | Err(AmqpError::Denied { .. } | AmqpError::NotFound(_)) => Ok(Refusal::Faulty),
             Err(error) => Err(error),
         }
+    }
+
+    async fn publish_faulty(&mut self, exchange: &str, bytes: usize) -> Result<(), AmqpError> {
+        let channel = self.channel().await?;
+        let properties = Properties::default()
+            .with_user_id("taskyard-doctor-is-nobody".into())
+            .with_expiration("never".into());
+        let body = vec![0; bytes];
+        let published = async {
+            let (exchange, key) = (exchange.into(), "taskyard.doctor.nowhere".into());
+            let options = BasicPublishOptions::default();
+            channel.basic_publish(exchange, key, options, &body, properties).await?.await
+        };
+        published.await.map(drop).map_err(|error| AmqpError::from_lapin(exchange, error))
     }
 }
 

@@ -121,7 +121,7 @@ async fn people_read_lines_with_reasons_and_remedies() -> anyhow::Result<()> {
     for part in ["warning  rabbitmq-user", "why: ", "fix: rabbitmqctl", "ok       redis-memory"] {
         ensure!(stdout.contains(part), "{part} is not in\n{stdout}");
     }
-    assert_eq!(stderr, "0 problems, 1 warnings\n");
+    assert_eq!(stderr, "problems: 0, warnings: 1\n");
     Ok(())
 }
 

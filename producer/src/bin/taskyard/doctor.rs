@@ -80,7 +80,7 @@ pub(crate) async fn run(args: DoctorArgs, reach: &Reach, output: &Output) -> Res
         }
     }
     if !output.is_json() {
-        output.note(&format!("{problems} problems, {warnings} warnings"));
+        output.note(&format!("problems: {problems}, warnings: {warnings}"));
     }
     Ok(match problems {
         _ if facts.is_out_of_reach() => Exit::OutOfReach,

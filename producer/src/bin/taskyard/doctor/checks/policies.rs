@@ -29,9 +29,7 @@ const HARMFUL: [(&str, &str); 9] = [
 ];
 
 fn judge(facts: &Facts) -> Vec<Finding> {
-    if facts.broker.is_err() {
-        return Vec::new();
-    }
+    let Ok(broker) = &facts.broker else { return Vec::new() };
     let queues = facts.management.as_ref().map_err(Clone::clone);
     let queues =
         match queues.and_then(|management| management.queues.as_ref().map_err(Clone::clone)) {
@@ -43,11 +41,11 @@ fn judge(facts: &Facts) -> Vec<Finding> {
             }
         };
     let ours = queues.iter().filter(|queue| facts.names.owns(&queue.name));
-    let findings: Vec<Finding> = ours.filter_map(harmed).collect();
+    let findings: Vec<Finding> = ours.filter_map(|queue| harmed(queue, &broker.vhost)).collect();
     or_ok(findings, "no policy touches what queues hold")
 }
 
-fn harmed(queue: &Queue) -> Option<Finding> {
+fn harmed(queue: &Queue, vhost: &str) -> Option<Finding> {
     let is_harmful = |(key, argument): &&(&str, &str)| {
         let Some(said) = queue.effective.get(*key) else { return false };
         match (said.as_u64(), queue.arguments.get(*argument)) {
@@ -71,7 +69,7 @@ fn harmed(queue: &Queue) -> Option<Finding> {
     {
         if let Some(name) = name.as_ref().filter(|name| !name.is_empty()) {
             names.push(name.as_str());
-            fixes.push(format!("rabbitmqctl {clear} -p VHOST '{name}'"));
+            fixes.push(format!("rabbitmqctl {clear} -p {vhost} '{name}'"));
         }
     }
     let what = format!("the policy {} gives {} {}", names.join(", "), queue.name, keys.join(", "));

@@ -23,7 +23,8 @@ fn judge(facts: &Facts) -> Vec<Finding> {
         let what = "nothing is declared: no dispatcher has run yet; the first one declares it all";
         return vec![Finding::ok(what)];
     }
-    let mut findings: Vec<Finding> = all().filter_map(differs).collect();
+    let mut findings: Vec<Finding> =
+        all().filter_map(|thing| differs(thing, &broker.vhost)).collect();
     findings.extend(missing(facts, broker));
     if all().any(|thing| thing.comparison == Some(Comparison::Forbidden)) {
         findings.push(Finding::unknown(
@@ -34,11 +35,11 @@ fn judge(facts: &Facts) -> Vec<Finding> {
     or_ok(findings, format!("{there} exchanges and queues are as they have to be"))
 }
 
-fn differs(thing: &Thing) -> Option<Finding> {
+fn differs(thing: &Thing, vhost: &str) -> Option<Finding> {
     let Some(Comparison::Differs(why)) = &thing.comparison else { return None };
     let name = &thing.name;
     let fix = format!(
-        "stop what uses {name}, move what it holds, rabbitmqctl delete_queue {name} (or delete the \
+        "stop what uses {name}, move what it holds, rabbitmqctl delete_queue -p {vhost} {name} (or delete the \
          exchange), start a dispatcher; or use another --namespace"
     );
     Some(Finding::problem(format!("{name} is another than Taskyard's: {why}"), fix))
