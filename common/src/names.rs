@@ -54,6 +54,13 @@ impl Names {
         queue.strip_prefix(&self.namespace).is_some_and(|rest| rest.starts_with(".submit."))
     }
 
+    /// The pool whose queue of submissions it is.
+    #[must_use]
+    pub fn pool_of_submit(&self, queue: &str) -> Option<PoolName> {
+        let pool = queue.strip_prefix(&self.namespace)?.strip_prefix(".submit.")?;
+        PoolName::new(pool).ok()
+    }
+
     /// Queue of a pool's backlog of one rank, 0 to 9.
     #[must_use]
     pub fn lane(&self, pool: &PoolName, lane: u8) -> String {

@@ -107,6 +107,7 @@ pub struct ServersBuilder {
     rabbitmq_conf: Vec<String>,
     redis_args: Vec<String>,
     tls: bool,
+    management: bool,
 }
 
 impl ServersBuilder {
@@ -123,6 +124,13 @@ impl ServersBuilder {
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;
+        self
+    }
+
+    /// The broker has its management API ([`RabbitMq::management_url`]); it starts a little later.
+    #[must_use]
+    pub fn management(mut self) -> Self {
+        self.management = true;
         self
     }
 
@@ -158,8 +166,12 @@ impl ServersBuilder {
     async fn try_start(&self) -> anyhow::Result<Servers> {
         let folder = Folder::create("servers")?;
         let certificates = if self.tls { Some(Certificates::make(folder.path())?) } else { None };
-        let rabbitmq = RabbitMq::prepare(folder.path(), certificates.as_ref(), &self.rabbitmq_conf)
-            .context("RabbitMQ")?;
+        let rabbitmq = rabbitmq::Options {
+            certificates: certificates.as_ref(),
+            has_management: self.management,
+            conf: &self.rabbitmq_conf,
+        };
+        let rabbitmq = RabbitMq::prepare(folder.path(), &rabbitmq).context("RabbitMQ")?;
         let redis = Redis::prepare(folder.path(), certificates.as_ref(), &self.redis_args)
             .context("Redis")?;
         tokio::try_join!(rabbitmq.start(), redis.start())?;

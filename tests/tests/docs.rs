@@ -14,13 +14,14 @@ mod docs {
 use std::path::{Path, PathBuf};
 
 /// The documents, from the root.
-const DOCUMENTS: [&str; 10] = [
+const DOCUMENTS: &[&str] = &[
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "docs/wire.md",
     "docs/operations.md",
     "docs/containers.md",
+    "docs/doctor.md",
     "docs/transitions.md",
     "docs/tutorial.md",
     "docs/commands.md",

@@ -34,6 +34,13 @@ impl Address {
         self.hosts.iter().map(uri).collect()
     }
 
+    /// The virtual host.
+    #[must_use]
+    pub fn vhost(&self) -> String {
+        let uri = self.uris(0).first().and_then(|uri| uri.parse::<lapin::uri::AMQPUri>().ok());
+        uri.map(|uri| uri.vhost).expect("every address has a host and was parsed when it was made")
+    }
+
     /// The hosts, for messages.
     #[must_use]
     pub fn hosts(&self) -> String {
@@ -107,6 +114,7 @@ mod tests {
             ["amqp://me:secret@a:1/%2f?heartbeat=5", "amqp://me:secret@b:2/%2f?heartbeat=5"]
         );
         assert_eq!(address.to_string(), "amqp://me:***@a:1,b:2/%2f");
+        assert_eq!(address.vhost(), "/");
     }
 
     #[test]

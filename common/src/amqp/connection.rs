@@ -83,6 +83,18 @@ impl Connection {
         Ok(channel)
     }
 
+    /// The user that it belongs to.
+    #[must_use]
+    pub fn user(&self) -> String {
+        self.inner.status().username()
+    }
+
+    /// The virtual host that it is in.
+    #[must_use]
+    pub fn vhost(&self) -> String {
+        self.inner.status().vhost().to_string()
+    }
+
     /// Whether the broker has blocked this connection (memory or disk alarm).
     #[must_use]
     pub fn is_blocked(&self) -> bool {

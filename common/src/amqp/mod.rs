@@ -14,6 +14,9 @@ mod rescue;
 
 mod topology;
 
+mod probe;
+mod server;
+
 pub use acks::{Acks, Settled};
 pub use address::{Address, AddressError, AmqpSettings};
 pub use connection::{Connection, Garbled, jittered_wait};
@@ -23,9 +26,14 @@ pub use lapin::Channel;
 pub use lapin::types::{
     AMQPValue as Value, FieldArray, FieldTable as Headers, LongString, ShortString,
 };
+pub use probe::{Comparison, Counts, Probe, Refusal};
 pub use publisher::{Message, Publication, Publisher};
 pub use rescue::{RescueError, Suspect, Unreadable, rescue};
-pub use topology::{QueueKind, Topology, declare_worker_queue, private_queue};
+pub use server::Server;
+pub use topology::{
+    Exchange, QueueKind, Topology, declare_worker_queue, exchanges, inner_queues, private_queue,
+    shared_queues, ways_in,
+};
 
 /// What went wrong with the broker.
 #[derive(Debug, thiserror::Error)]

@@ -85,7 +85,7 @@ pub async fn rescue(
 }
 
 /// A connection to the first host that answers.
-async fn open(settings: &AmqpSettings) -> Result<Link, RescueError> {
+pub(super) async fn open(settings: &AmqpSettings) -> Result<Link, RescueError> {
     let mut last = RescueError::Closed;
     for uri in settings.address.uris(0) {
         let uri: AMQPUri = uri.parse().map_err(RescueError::Refused)?;

@@ -115,18 +115,32 @@ impl Topology<'_> {
     /// # Errors
     /// [`AmqpError::Denied`] names what exists with other arguments or may not be declared.
     pub async fn declare(&self, channel: &Channel) -> Result<(), AmqpError> {
-        self.exchanges(channel).await?;
         let Topology { names, pool, .. } = self;
+        for exchange in exchanges(names) {
+            exchange.declare(channel).await?;
+        }
         let default = PoolName::default_pool();
         let named = self.pools.iter().map(|(pool, _)| pool).filter(|&name| name != *pool);
-        for pool in [&default, pool].into_iter().chain(named) {
-            self.queue(channel, &names.outcomes_queue(pool), QueueKind::Plain).await?;
-            bind(channel, &names.outcomes_queue(pool), &names.outcomes(), pool.as_str()).await?;
-            self.queue(channel, &names.again_queue(pool), QueueKind::Plain).await?;
-            bind(channel, &names.again_queue(pool), &names.again(), pool.as_str()).await?;
-            let submit = QueueKind::ToOutcomes { pool, is_worker: false };
-            self.queue(channel, &names.submit(pool), submit).await?;
+        let pools: Vec<&PoolName> = [&default, pool].into_iter().chain(named).collect();
+        for (name, kind) in pools.iter().flat_map(|pool| ways_in(names, pool)) {
+            declare(channel, &name, kind.arguments(names)).await?;
         }
+        for (name, kind) in shared_queues(names).into_iter().chain(inner_queues(names, pool)) {
+            declare(channel, &name, kind.arguments(names)).await?;
+        }
+        self.bind(channel, &pools).await
+    }
+
+    async fn bind(&self, channel: &Channel, pools: &[&PoolName]) -> Result<(), AmqpError> {
+        let Topology { names, pool, .. } = self;
+        for pool in pools {
+            bind(channel, &names.outcomes_queue(pool), &names.outcomes(), pool.as_str()).await?;
+            bind(channel, &names.again_queue(pool), &names.again(), pool.as_str()).await?;
+        }
+        for level in 0..DELAYS {
+            bind(channel, &names.delay(level), &names.delay(level), "").await?;
+        }
+        let default = PoolName::default_pool();
         bind(channel, &names.outcomes_queue(&default), &names.stray(), "").await?;
         bind(channel, &names.submit(&default), &names.unbound(), "").await?;
         for (pool, kinds) in self.pools {
@@ -134,56 +148,80 @@ impl Topology<'_> {
                 bind(channel, &names.submit(pool), &names.tasks(), kind.as_str()).await?;
             }
         }
-        self.queue(channel, &names.dead(), QueueKind::Plain).await?;
-        self.queue(channel, &names.rejected(), QueueKind::Rejected).await?;
-        for level in 0..DELAYS {
-            self.queue(channel, &names.delay(level), QueueKind::Delay { level }).await?;
-            bind(channel, &names.delay(level), &names.delay(level), "").await?;
-        }
-        for lane in 0..=taskyard_model::PRIORITY_MAX {
-            self.queue(channel, &names.lane(pool, lane), QueueKind::Plain).await?;
-        }
-        self.queue(channel, &names.parked(pool), QueueKind::Plain).await?;
-        self.queue(channel, &names.leader(pool), QueueKind::Leader).await?;
-        self.queue(channel, &names.commands_queue(pool), QueueKind::Commands).await?;
         bind(channel, &names.commands_queue(pool), &names.commands(), "").await
     }
+}
 
-    async fn exchanges(&self, channel: &Channel) -> Result<(), AmqpError> {
-        let names = self.names;
-        let none = Headers::default;
-        let alternate = |exchange: String| {
-            let mut table = Headers::default();
-            table.insert("alternate-exchange".into(), Value::LongString(exchange.into()));
-            table
-        };
-        let mut all = vec![
-            (names.unbound(), ExchangeKind::Fanout, none()),
-            (names.stray(), ExchangeKind::Fanout, none()),
-            (names.tasks(), ExchangeKind::Topic, alternate(names.unbound())),
-            (names.outcomes(), ExchangeKind::Direct, alternate(names.stray())),
-            (names.again(), ExchangeKind::Direct, none()),
-            (names.heartbeats(), ExchangeKind::Fanout, none()),
-            (names.control(), ExchangeKind::Direct, none()),
-            (names.commands(), ExchangeKind::Fanout, none()),
-        ];
-        all.extend((0..DELAYS).map(|level| (names.delay(level), ExchangeKind::Fanout, none())));
-        for (name, kind, arguments) in all {
-            let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-            let declare = channel.exchange_declare(name.as_str().into(), kind, options, arguments);
-            within(&format!("exchange {name}"), declare).await?;
-        }
-        Ok(())
-    }
+/// The queues into a pool, which every dispatcher declares for every pool.
+#[must_use]
+pub fn ways_in<'a>(names: &Names, pool: &'a PoolName) -> Vec<(String, QueueKind<'a>)> {
+    vec![
+        (names.outcomes_queue(pool), QueueKind::Plain),
+        (names.again_queue(pool), QueueKind::Plain),
+        (names.submit(pool), QueueKind::ToOutcomes { pool, is_worker: false }),
+    ]
+}
 
-    async fn queue(
-        &self,
-        channel: &Channel,
-        name: &str,
-        kind: QueueKind<'_>,
-    ) -> Result<(), AmqpError> {
-        declare(channel, name, kind.arguments(self.names)).await
+/// The queues of a pool that only its own dispatchers use and declare.
+#[must_use]
+pub fn inner_queues<'a>(names: &Names, pool: &PoolName) -> Vec<(String, QueueKind<'a>)> {
+    let lanes = 0..=taskyard_model::PRIORITY_MAX;
+    let mut queues: Vec<_> = lanes.map(|lane| (names.lane(pool, lane), QueueKind::Plain)).collect();
+    queues.push((names.parked(pool), QueueKind::Plain));
+    queues.push((names.leader(pool), QueueKind::Leader));
+    queues.push((names.commands_queue(pool), QueueKind::Commands));
+    queues
+}
+
+/// The queues that all pools share.
+#[must_use]
+pub fn shared_queues<'a>(names: &Names) -> Vec<(String, QueueKind<'a>)> {
+    let delays = (0..DELAYS).map(|level| (names.delay(level), QueueKind::Delay { level }));
+    let letters = [(names.dead(), QueueKind::Plain), (names.rejected(), QueueKind::Rejected)];
+    letters.into_iter().chain(delays).collect()
+}
+
+/// An exchange as it has to be.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// Its name.
+    pub name: String,
+    kind: ExchangeKind,
+    arguments: Headers,
+}
+
+impl Exchange {
+    /// Declares it; where it exists just so, nothing happens.
+    pub(super) async fn declare(&self, channel: &Channel) -> Result<(), AmqpError> {
+        let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+        let (name, kind) = (self.name.as_str().into(), self.kind.clone());
+        let declare = channel.exchange_declare(name, kind, options, self.arguments.clone());
+        within(&format!("exchange {}", self.name), declare).await
     }
+}
+
+/// All exchanges.
+#[must_use]
+pub fn exchanges(names: &Names) -> Vec<Exchange> {
+    let plain = |name, kind| Exchange { name, kind, arguments: Headers::default() };
+    let with_alternate = |name, kind, alternate: String| {
+        let mut exchange = plain(name, kind);
+        let alternate = Value::LongString(alternate.into());
+        exchange.arguments.insert("alternate-exchange".into(), alternate);
+        exchange
+    };
+    let mut all = vec![
+        plain(names.unbound(), ExchangeKind::Fanout),
+        plain(names.stray(), ExchangeKind::Fanout),
+        with_alternate(names.tasks(), ExchangeKind::Topic, names.unbound()),
+        with_alternate(names.outcomes(), ExchangeKind::Direct, names.stray()),
+        plain(names.again(), ExchangeKind::Direct),
+        plain(names.heartbeats(), ExchangeKind::Fanout),
+        plain(names.control(), ExchangeKind::Direct),
+        plain(names.commands(), ExchangeKind::Fanout),
+    ];
+    all.extend((0..DELAYS).map(|level| plain(names.delay(level), ExchangeKind::Fanout)));
+    all
 }
 
 /// Declares the queue of a worker.
@@ -218,7 +256,11 @@ pub async fn private_queue(
     Ok(queue)
 }
 
-async fn declare(channel: &Channel, name: &str, arguments: Headers) -> Result<(), AmqpError> {
+pub(super) async fn declare(
+    channel: &Channel,
+    name: &str,
+    arguments: Headers,
+) -> Result<(), AmqpError> {
     let options = QueueDeclareOptions { durable: true, ..Default::default() };
     let declare = channel.queue_declare(name.into(), options, arguments);
     within(&format!("queue {name}"), declare).await.map(drop)

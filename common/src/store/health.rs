@@ -54,7 +54,7 @@ impl Store {
 }
 
 /// `INFO` has lines `name:value`, `CONFIG GET` names and values in turn and `-` in its names.
-fn facts(replies: Vec<Reply>) -> BTreeMap<String, String> {
+pub(super) fn facts(replies: Vec<Reply>) -> BTreeMap<String, String> {
     let mut facts = BTreeMap::new();
     for reply in replies {
         match reply {

@@ -25,6 +25,7 @@ mod health;
 mod inflight;
 mod log;
 mod reader;
+mod survey;
 mod view;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub use log::{LogLine, LogLines, LogPlace, LogWriter};
 pub use reader::{Fields, Reader, TaskView, WorkerView};
 pub use record::{Answer, FIELDS, Record};
 pub use settings::RedisSettings;
+pub use survey::{Deed, Survey};
 pub use view::{View, WorkerRow, WorkerState};
 
 use call::First;

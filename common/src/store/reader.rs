@@ -190,21 +190,25 @@ impl Reader {
 
     /// The answers to all commands; any error of Redis fails the whole.
     async fn call(&self, pipeline: &Pipeline) -> Result<Vec<Reply>, StoreError> {
+        let values = self.replies(pipeline).await?.into_iter().map(|reply| match reply {
+            Reply::ServerError(error) => Err(StoreError::from_server(&error)),
+            reply => Ok(reply),
+        });
+        values.collect()
+    }
+
+    /// The answers to all commands, errors of Redis among them.
+    pub(super) async fn replies(&self, pipeline: &Pipeline) -> Result<Vec<Reply>, StoreError> {
         if pipeline.is_empty() {
             return Ok(Vec::new());
         }
         let mut connection = self.pool.get().await.map_err(taken)?;
         let replies = connection.req_packed_commands(pipeline, 0, pipeline.len()).await;
-        let replies = replies.map_err(|error| {
+        replies.map_err(|error| {
             // Not given back: the next one would find it broken.
             drop(Object::take(connection));
             StoreError::Unknown(error)
-        })?;
-        let values = replies.into_iter().map(|reply| match reply {
-            Reply::ServerError(error) => Err(StoreError::from_server(&error)),
-            reply => Ok(reply),
-        });
-        values.collect()
+        })
     }
 }
 

@@ -32,7 +32,16 @@ pub struct RabbitMq {
     folder: PathBuf,
     port: u16,
     tls_port: Option<u16>,
+    management_port: Option<u16>,
     vhosts: Mutex<Vhosts>,
+}
+
+/// What a node can be told before it starts.
+pub(super) struct Options<'a> {
+    pub(super) certificates: Option<&'a Certificates>,
+    pub(super) has_management: bool,
+    /// More lines of `rabbitmq.conf`.
+    pub(super) conf: &'a [String],
 }
 
 #[derive(Debug, Default)]
@@ -42,11 +51,8 @@ struct Vhosts {
 }
 
 impl RabbitMq {
-    pub(super) fn prepare(
-        folder: &Path,
-        certificates: Option<&Certificates>,
-        conf: &[String],
-    ) -> anyhow::Result<Self> {
+    pub(super) fn prepare(folder: &Path, options: &Options<'_>) -> anyhow::Result<Self> {
+        let &Options { certificates, has_management, conf } = options;
         let folder = folder.join("rabbitmq");
         for name in ["home", "data", "log"] {
             std::fs::create_dir_all(folder.join(name))?;
@@ -60,9 +66,12 @@ impl RabbitMq {
             "disk_free_limit.absolute = 50MB".to_owned(),
         ];
         lines.extend(tls_port.zip(certificates).iter().flat_map(|(port, files)| tls(*port, files)));
+        let management_port = has_management.then(free_port);
+        lines.extend(management_port.iter().flat_map(|port| management(*port, certificates)));
         lines.extend_from_slice(conf);
         std::fs::write(folder.join("rabbitmq.conf"), lines.join("\n") + "\n")?;
-        std::fs::write(folder.join("enabled_plugins"), "[].\n")?;
+        let plugins = if has_management { "[rabbitmq_management].\n" } else { "[].\n" };
+        std::fs::write(folder.join("enabled_plugins"), plugins)?;
         std::fs::write(folder.join("rabbitmq-env.conf"), "")?;
 
         let epmd_port = free_port();
@@ -76,7 +85,17 @@ impl RabbitMq {
         mapper.current_dir(&folder).env("HOME", folder.join("home"));
         let epmd = Process::new("epmd", &folder.join("epmd.log"), mapper)?;
         let vhosts = Mutex::default();
-        Ok(Self { process, epmd, environment, scripts, folder, port, tls_port, vhosts })
+        Ok(Self {
+            process,
+            epmd,
+            environment,
+            scripts,
+            folder,
+            port,
+            tls_port,
+            management_port,
+            vhosts,
+        })
     }
 
     /// Starts it (again, on the same port, with the messages it had), and waits until it takes
@@ -240,10 +259,32 @@ impl RabbitMq {
         self.tls_port.map(|port| format!("amqps://guest:guest@localhost:{port}/{vhost}"))
     }
 
+    /// The address of the management API, when that was asked for; with TLS where the servers speak it.
+    pub fn management_url(&self) -> Option<String> {
+        let scheme = if self.tls_port.is_some() { "https" } else { "http" };
+        self.management_port.map(|port| format!("{scheme}://guest:guest@localhost:{port}"))
+    }
+
     /// The port without TLS.
     pub fn port(&self) -> u16 {
         self.port
     }
+}
+
+fn management(port: u16, certificates: Option<&Certificates>) -> Vec<String> {
+    let Some(files) = certificates else {
+        return vec![
+            format!("management.tcp.port = {port}"),
+            "management.tcp.ip = 127.0.0.1".to_owned(),
+        ];
+    };
+    vec![
+        format!("management.ssl.port = {port}"),
+        "management.ssl.ip = 127.0.0.1".to_owned(),
+        format!("management.ssl.cacertfile = {}", files.ca.display()),
+        format!("management.ssl.certfile = {}", files.certificate.display()),
+        format!("management.ssl.keyfile = {}", files.key.display()),
+    ]
 }
 
 fn tls(port: u16, files: &Certificates) -> [String; 6] {

@@ -3,6 +3,7 @@
 use crate::{read, root};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::process::Command;
 use taskyard_common::amqp::{QueueKind, Value};
 use taskyard_common::names::Names;
 use taskyard_model::{
@@ -16,6 +17,7 @@ fn generated_parts_are_as_the_code_makes_them() {
     let fresh = with_block(&fresh, "queues", &queues());
     compare("ARCHITECTURE.md", &fresh);
     compare("docs/transitions.md", &transitions());
+    compare("docs/doctor.md", &with_block(&read("docs/doctor.md"), "checks", &checks()));
 }
 
 /// Fails where a document is not what the code makes of it; writes it anew where that is asked for.
@@ -30,6 +32,23 @@ pub(super) fn compare(path: &str, fresh: &str) {
              writes:\n{fresh}"
         );
     }
+}
+
+/// What the doctor looks at, and why.
+fn checks() -> String {
+    let program = taskyard_tests::ours("taskyard").expect("the programs are built");
+    let args = ["doctor", "--list", "--json"];
+    let listed = Command::new(program).args(args).output().expect("it can be run").stdout;
+    let mut text = String::from("| check | looks at | why | mend |\n| --- | --- | --- | --- |\n");
+    for line in String::from_utf8(listed).expect("it is JSON").lines() {
+        let check: serde_json::Value = serde_json::from_str(line).expect("it is JSON");
+        let cell = |name: &str| check[name].as_str().expect("it is text").replace('|', "\\|");
+        let cells = ["check", "looks_at", "why", "mend"].map(cell);
+        let [check, looks_at, why, mend] = cells;
+        writeln!(text, "| `{check}` | {looks_at} | {why} | {mend} |")
+            .expect("a text takes everything");
+    }
+    text
 }
 
 /// The text with the part between the markers replaced.

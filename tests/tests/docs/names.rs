@@ -78,10 +78,10 @@ fn flags_of_the_readme_are_those_of_the_programs() {
     for flag in servers.iter().filter(|flag| !of_everybody.contains(flag)) {
         assert!(readme.contains(flag), "the README does not name {flag}");
     }
-    let client = [&["submit"][..], &["logs"], &["ls"], &["dead", "replay"]]
-        .map(|args| help("taskyard", args));
-    let known = &servers | &flags(&(client.concat() + &help("taskyard-bench", &[])));
-    for document in ["README.md", "ARCHITECTURE.md", "docs/wire.md", "docs/operations.md"] {
+    // That page is what the programs say.
+    let known = flags(&(read("docs/commands.md") + &help("taskyard-bench", &[])));
+    let documents = ["README.md", "ARCHITECTURE.md", "docs/wire.md", "docs/operations.md"];
+    for document in documents.into_iter().chain(["docs/doctor.md"]) {
         // Those of cargo and of Compose.
         let foreign = ["--release", "--workspace", "--test", "--locked", "--scale"];
         let named = flags(&read(document));

@@ -3,6 +3,7 @@ use super::RescueError;
 use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, ProtocolVersion, gen_frame, parse_frame};
 use amq_protocol::protocol::{AMQPClass, basic, channel, connection};
 use amq_protocol::types::FieldTable;
+use amq_protocol::types::parsing::parse_field_table;
 use amq_protocol::uri::{AMQPScheme, AMQPUri};
 use bytes::{Buf, Bytes, BytesMut};
 use std::sync::Arc;
@@ -38,11 +39,12 @@ pub(super) enum Frame {
 }
 
 /// A connection with one channel that takes every frame for bytes first.
-pub(super) struct Link {
+pub(in super::super) struct Link {
     stream: Box<dyn Stream>,
     received: BytesMut,
     to_send: Vec<u8>,
     frame_max: usize,
+    server: FieldTable,
 }
 
 impl Link {
@@ -59,7 +61,8 @@ impl Link {
             }
         };
         let (received, to_send) = (BytesMut::new(), Vec::new());
-        let mut link = Self { stream, received, to_send, frame_max: 4096 };
+        let server = FieldTable::default();
+        let mut link = Self { stream, received, to_send, frame_max: 4096, server };
         link.hello(uri).await?;
         Ok(link)
     }
@@ -71,7 +74,10 @@ impl Link {
         let name = amq_protocol::types::AMQPValue::LongString("taskyard-dispatcher rescue".into());
         client_properties.insert("connection_name".into(), name);
         self.put(&AMQPFrame::ProtocolHeader(ProtocolVersion::amqp_0_9_1()))?;
-        self.expect("connection.start", 0, (10, 10)).await?;
+        let start = self.expect("connection.start", 0, (10, 10)).await?;
+        // Behind the protocol's version.
+        let table = start.get(2..).unwrap_or_default();
+        (_, self.server) = parse_field_table(table).map_err(|_| RescueError::Broken)?;
         let start_ok = connection::StartOk {
             client_properties,
             mechanism: "PLAIN".into(),
@@ -94,6 +100,19 @@ impl Link {
         let virtual_host = uri.vhost.as_str().into();
         self.put_method(0, AMQPClass::Connection(Method::Open(connection::Open { virtual_host })))?;
         self.expect("connection.open-ok", 0, (10, 41)).await.map(drop)
+    }
+
+    /// What the broker said of itself.
+    pub(in super::super) fn server(&self) -> &FieldTable {
+        &self.server
+    }
+
+    /// Says goodbye.
+    pub(in super::super) async fn close(mut self) -> Result<(), RescueError> {
+        let reply_text = "done".into();
+        let close = connection::Close { reply_code: 200, reply_text, class_id: 0, method_id: 0 };
+        self.put_method(0, AMQPClass::Connection(connection::AMQPMethod::Close(close)))?;
+        self.expect("connection.close-ok", 0, (10, 51)).await.map(drop)
     }
 
     /// Opens the channel, with confirms.

@@ -1,5 +1,6 @@
 use crate::dead::DeadVerb;
 use crate::logs::LogsArgs;
+use crate::doctor::DoctorArgs;
 use crate::submit::SubmitArgs;
 use crate::when;
 use std::time::Duration;
@@ -161,6 +162,9 @@ object for each id: {\"id\":…,\"ok\":true,…} or {\"id\":…,\"ok\":false,\"e
         #[command(subcommand)]
         verb: DeadVerb,
     },
+    /// Look for what is wrong with the RabbitMQ and the Redis that Taskyard runs on
+    #[command(after_help = crate::doctor::AFTER_HELP)]
+    Doctor(Box<DoctorArgs>),
     /// Print a completion script for a shell
     #[command(after_help = "\
 Example:

@@ -1,7 +1,9 @@
 use crate::exit::Failure;
 use serde::Deserialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use taskyard_common::amqp::AmqpSettings;
+use taskyard_common::names::Names;
 use taskyard_common::settings::{self, CommonFlags};
 use taskyard_common::store::{Reader, RedisSettings};
 use taskyard_model::PoolName;
@@ -42,6 +44,22 @@ impl Reach {
             Some(file) => settings.tls_ca(file),
             None => settings,
         })
+    }
+
+    /// How to reach RabbitMQ without the producer library.
+    pub(crate) fn amqp(&self) -> Result<AmqpSettings, Failure> {
+        let address = self.settings.amqp_url.parse();
+        let address = address.map_err(|error| Failure::usage(format!("--amqp-url: {error}")))?;
+        Ok(AmqpSettings { address, tls_ca: self.settings.tls_ca.clone() })
+    }
+
+    pub(crate) fn names(&self) -> Names {
+        Names::new(&self.settings.namespace)
+    }
+
+    /// Certificates to trust besides the system's.
+    pub(crate) fn tls_ca(&self) -> Option<&Path> {
+        self.settings.tls_ca.as_deref()
     }
 
     pub(crate) async fn producer(&self, patience: Duration) -> Result<Producer, Failure> {

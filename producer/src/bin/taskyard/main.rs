@@ -16,6 +16,7 @@ mod submit;
 mod cancel;
 mod dead;
 mod logs;
+mod doctor;
 mod ls;
 mod result;
 mod stats;
@@ -95,6 +96,7 @@ async fn run(args: Args, output: &Output) -> Result<Exit, Failure> {
         Verb::Stats => stats::run(&reach, output).await,
         Verb::Cancel { ids } => cancel::run(&ids, &reach, output).await,
         Verb::Dead { verb } => dead::run(verb, &reach, output).await,
+        Verb::Doctor(doctor) => doctor::run(*doctor, &reach, output).await,
         Verb::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command(), "taskyard", &mut script);
