@@ -317,6 +317,12 @@ impl Fields {
     }
 }
 
+impl<N: Into<String>, V: Into<Bytes>> FromIterator<(N, V)> for Fields {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(fields: I) -> Self {
+        Self(fields.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+}
+
 /// A task's record with all its fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskView {

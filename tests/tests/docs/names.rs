@@ -78,9 +78,10 @@ fn flags_of_the_readme_are_those_of_the_programs() {
     for flag in servers.iter().filter(|flag| !of_everybody.contains(flag)) {
         assert!(readme.contains(flag), "the README does not name {flag}");
     }
-    let client = [&["submit"][..], &["ls"], &["dead", "replay"]].map(|args| help("taskyard", args));
+    let verbs = [&["submit"][..], &["ls"], &["watch"], &["man"], &["dead", "replay"]];
+    let client = verbs.map(|args| help("taskyard", args));
     let known = &servers | &flags(&(client.concat() + &help("taskyard-bench", &[])));
-    for document in ["README.md", "ARCHITECTURE.md", "docs/wire.md", "docs/operations.md"] {
+    for document in DOCUMENTS.into_iter().filter(|document| *document != "CHANGELOG.md") {
         // Those of cargo.
         let foreign = ["--release", "--test", "--locked"];
         let named = flags(&read(document));

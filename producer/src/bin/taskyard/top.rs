@@ -5,6 +5,9 @@ mod render;
 mod source;
 mod terminal;
 
+#[cfg(test)]
+mod tests;
+
 use crate::connect::Reach;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
