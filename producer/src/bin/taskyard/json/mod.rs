@@ -1,7 +1,7 @@
 //! What `--json` prints: every object there is, in one place.
 //!
 //! **Invariant:** an object always has all of its fields; what is not known is null. docs/json.md
-//! describes them for users, and tests/tests/json.rs compares that page with what is printed.
+//! describes them for users, and tests/tests/verbs/json.rs compares that page with what is printed.
 
 mod answer;
 mod counts;

@@ -1,7 +1,7 @@
 use crossterm::cursor::Show;
 use crossterm::execute;
 use crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use ratatui::backend::CrosstermBackend;
 use ratatui::{Frame, Terminal};
@@ -21,9 +21,9 @@ impl FullScreen {
         enable_raw_mode()?;
         // From here on dropping it undoes what was done.
         let terminal = Terminal::new(CrosstermBackend::new(io::stdout()));
-        let mut screen = terminal.map(|terminal| Self { terminal }).inspect_err(|_| restore())?;
-        execute!(io::stdout(), EnterAlternateScreen)?;
-        screen.terminal.clear()?;
+        let screen = terminal.map(|terminal| Self { terminal }).inspect_err(|_| restore())?;
+        // Not the clear of `terminal`: it asks where the cursor is, and not every terminal answers.
+        execute!(io::stdout(), EnterAlternateScreen, Clear(ClearType::All))?;
         Ok(screen)
     }
 

@@ -86,7 +86,10 @@ fn overview_has_a_row_for_each_pool_and_pictures_of_the_selected_one() {
     assert!(screen[2].starts_with("POOL     IN/S  OUT/S"), "{screen:#?}");
     assert!(screen[3].starts_with("default  50    50"), "{screen:#?}");
     assert!(screen[3].contains("3/8") && screen[4].starts_with("mail"), "{screen:#?}");
-    assert_shows(&model, &["default accepted a second; the highest here is 50", "default ended", "█"]);
+    assert_shows(
+        &model,
+        &["default accepted a second; the highest here is 50", "default ended", "█"],
+    );
     press(&mut model, [Key::Down]);
     assert_shows(&model, &["mail accepted a second"]);
 }
@@ -122,7 +125,7 @@ fn workers_are_followed_by_their_ids() {
     press(&mut model, [Key::Char('2'), Key::Down]);
     model.update(Event::Workers(vec![worker("a"), worker("b"), worker("c")]));
     assert_eq!(model.workers.selected().unwrap().id.as_str(), "c");
-    assert_shows(&model, &["SEEN", "c   up            3/8   2", "3.0 s ago"]);
+    assert_shows(&model, &["SEEN", "c   up           3/8   2", "3.0 s ago"]);
 }
 
 #[test]
@@ -206,6 +209,17 @@ fn trouble_is_shown_until_it_is_over() {
     assert_shows(&model, &["redis is out of reach", "default"]);
     model.update(counted(1, 0));
     assert!(!lines(&model).join("\n").contains("out of reach"));
+}
+
+#[test]
+fn what_has_no_room_is_cut_at_the_right() {
+    let mut model = model([counted(0, 0)]);
+    press(&mut model, [Key::Char('4')]);
+    model.update(failed(&["a-rather-long-id"]));
+    let terminal = drawn(&model, 40, 8, true);
+    let cells = terminal.backend().buffer().content();
+    let text: String = cells.iter().map(|cell| cell.symbol()).collect();
+    assert!(text.contains("a-rather-long-id  failed  image.resize"), "{text}");
 }
 
 #[test]

@@ -6,6 +6,9 @@ use ratatui::layout::{Constraint, Rect};
 use ratatui::text::Span;
 use ratatui::widgets::{self, Row, TableState};
 
+/// Columns between two columns of a table.
+const SPACING: u16 = 2;
+
 /// Draws a table as the other commands print it, with one of its rows selected.
 ///
 /// Columns are as wide as what is in them, so that they stay where they are while one scrolls; those that
@@ -17,10 +20,12 @@ pub(super) fn render(
     frame: &mut Frame,
     area: Rect,
 ) {
-    let widths = table
-        .widths()
-        .into_iter()
-        .map(|width| Constraint::Length(u16::try_from(width).unwrap_or(u16::MAX)));
+    let mut room = usize::from(area.width);
+    let widths = table.widths().into_iter().map(|wanted| {
+        let width = wanted.min(room);
+        room = room.saturating_sub(width + usize::from(SPACING));
+        Constraint::Length(u16::try_from(width).unwrap_or(u16::MAX))
+    });
     let cell = |cell: &table::Cell| {
         widgets::Cell::from(Span::styled(cell.text().to_owned(), theme.style(cell.tone())))
     };
@@ -28,8 +33,7 @@ pub(super) fn render(
     let head = Row::new(table.head().iter().map(|&name| Span::raw(name)));
     let drawn = widgets::Table::new(rows, widths)
         .header(head.style(theme.style(Tone::Head)))
-        .column_spacing(2)
-        .flex(ratatui::layout::Flex::Start)
+        .column_spacing(SPACING)
         .row_highlight_style(theme.selection());
     let mut state = TableState::new().with_selected(selected);
     frame.render_stateful_widget(drawn, area, &mut state);

@@ -51,6 +51,10 @@ class Screen:
                 for row in range(self.row, self.rows):
                     begin = self.column if row == self.row else 0
                     self.cells[row][begin:] = [" "] * (self.columns - begin)
+        elif letter == "K":
+            self.cells[self.row][0 if numbers == "2" else self.column :] = [" "] * (
+                self.columns - (0 if numbers == "2" else self.column)
+            )
         elif letter == "A":
             self.row = max(0, self.row - int(numbers or 1))
         elif numbers == "?1049":

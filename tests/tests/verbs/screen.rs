@@ -99,6 +99,25 @@ async fn top_needs_a_terminal_and_watch_does_not() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn progress_is_shown_and_an_interruption_says_how_to_go_on() -> anyhow::Result<()> {
+    let yard = small_yard().await?;
+    let steps = json!([
+        { "wait": ["0 confirmed"], "keys": "one\n" },
+        { "wait": ["1 confirmed"], "keys": "two\n" },
+        { "wait": ["2 confirmed", "/s"], "keys": "\x03" },
+    ]);
+    let args = ["submit", "echo", "--ndjson", "-", "--id-prefix", "p-"];
+    let left = on_a_terminal(&yard, steps, &args).await?;
+    let screen = left["screen"].as_str().unwrap_or_default();
+    assert_eq!(left["code"], 1, "{screen}");
+    for said in ["2 of 2 tasks accepted", "stopped by a signal", "--skip 2"] {
+        assert!(screen.contains(said), "no {said:?} in\n{screen}");
+    }
+    assert!(!screen.contains("confirmed,"), "the bar is gone: {screen}");
+    yard.finish()
+}
+
+#[tokio::test]
 async fn watch_draws_its_table_over_the_last_one() -> anyhow::Result<()> {
     let yard = busy_yard().await?;
     let args = ["watch", "--interval", "100ms", "--count", "5"];

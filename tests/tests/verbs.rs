@@ -1,6 +1,6 @@
 //! The command line, verb by verb, against a whole system.
 
-mod command_line {
+mod verbs {
     pub(super) mod json;
     pub(super) mod lists;
     pub(super) mod screen;
