@@ -167,6 +167,11 @@ async fn submit(page: &mut Page, yard: &Yard) -> anyhow::Result<()> {
     check(page, yard, "submit --wait", &args).await?;
     check(page, yard, "result", &["result", "j4"]).await?;
     check(page, yard, "result", &["result", "j2", "--wait"]).await?;
+    // Too large to be kept in Redis.
+    let large = file(yard, "large", vec![b'x'; 1_200_000])?;
+    let args = ["submit", "echo", "--file", &large, "--id", "j9", "--wait"];
+    check(page, yard, "submit --wait", &args).await?;
+    check(page, yard, "result", &["result", "j9"]).await?;
     let lines = file(yard, "lines", "{\"kind\":\"echo\"}\n{\"kind\":\"a b\"}\nno\n")?;
     let printed = check(page, yard, "submit --ndjson", &["submit", "--ndjson", &lines]).await?;
     assert_eq!(printed[3]["summary"]["skip"], 3);
@@ -182,7 +187,7 @@ async fn look(page: &mut Page, yard: &Yard) -> anyhow::Result<()> {
     yard.taskyard(&["submit", "nobody.takes.it", "--id", "j7"]).await?.ok()?;
     yard.wait_state("j6", "delayed", EVENTUALLY).await?;
     yard.wait_state("j7", "queued", EVENTUALLY).await?;
-    let ids = ["j1", "j2", "j3", "j4", "j5", "j6", "j7", "nobody"];
+    let ids = ["j1", "j2", "j3", "j4", "j5", "j6", "j7", "j9", "nobody"];
     check(page, yard, "status", &[&["status"][..], &ids].concat()).await?;
     wait_until("all is in the lists", EVENTUALLY, async || {
         let listed = objects(&yard.taskyard(&["ls", "--json"]).await?.ok()?)?;
@@ -195,7 +200,7 @@ async fn look(page: &mut Page, yard: &Yard) -> anyhow::Result<()> {
     check(page, yard, "stats", &["stats"]).await?;
     wait_until("all is counted", EVENTUALLY, async || {
         let counts = objects(&yard.taskyard(&["stats", "--json"]).await?.ok()?)?;
-        ensure!(counts[0]["accepted"] == 9 && counts[0]["waiting"] == 1, "{counts:?}");
+        ensure!(counts[0]["accepted"] == 10 && counts[0]["waiting"] == 1, "{counts:?}");
         anyhow::Ok(())
     })
     .await?;

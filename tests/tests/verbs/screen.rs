@@ -113,7 +113,6 @@ async fn progress_is_shown_and_an_interruption_says_how_to_go_on() -> anyhow::Re
     for said in ["2 of 2 tasks accepted", "stopped by a signal", "--skip 2"] {
         assert!(screen.contains(said), "no {said:?} in\n{screen}");
     }
-    assert!(!screen.contains("confirmed,"), "the bar is gone: {screen}");
     yard.finish()
 }
 
