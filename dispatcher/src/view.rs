@@ -16,6 +16,7 @@ const NEWS_MAX: usize = 64;
 
 enum News {
     Finished(State, TaskId),
+    Accepted(i64),
     Gauge(&'static str, u64),
     Worker(Box<WorkerRow>),
 }
@@ -23,6 +24,8 @@ enum News {
 /// Gathers news and hands them to the task that writes them.
 pub(crate) struct Board {
     news: Vec<News>,
+    /// Tasks taken in since the last news.
+    accepted: i64,
     to_write: mpsc::Sender<Vec<News>>,
     workers: BTreeMap<WorkerId, WorkerRow>,
     flushed: Instant,
@@ -32,12 +35,22 @@ impl Board {
     pub(crate) fn new(store: &Store, pool: PoolName) -> Self {
         let (to_write, received) = mpsc::channel(NEWS_MAX);
         tokio::spawn(write(View::new(store), pool, received));
-        Self { news: Vec::new(), to_write, workers: BTreeMap::new(), flushed: Instant::now() }
+        Self {
+            news: Vec::new(),
+            accepted: 0,
+            to_write,
+            workers: BTreeMap::new(),
+            flushed: Instant::now(),
+        }
     }
 
     pub(crate) fn note(&mut self, note: &Note, _pool: &PoolName) {
-        if let Note::Finished { id, state, .. } = note {
-            self.news.push(News::Finished(*state, id.clone()));
+        match note {
+            Note::Accepted(_) => self.accepted += 1,
+            Note::Finished { id, state, .. } => {
+                self.news.push(News::Finished(*state, id.clone()));
+            }
+            _ => {}
         }
     }
 
@@ -67,6 +80,7 @@ impl Board {
         self.flushed = Instant::now();
         if !is_leading {
             self.news.clear();
+            self.accepted = 0;
             return;
         }
         for (id, state, _) in scheduler.workers() {
@@ -79,6 +93,7 @@ impl Board {
             };
             self.news.push(News::Worker(Box::new(row.clone())));
         }
+        self.news.push(News::Accepted(std::mem::take(&mut self.accepted)));
         let gauges = scheduler.gauges();
         let counts = [
             ("waiting", gauges.waiting),
@@ -104,6 +119,7 @@ async fn write(mut view: View, pool: PoolName, mut received: mpsc::Receiver<Vec<
                     view.finished(state, &id, now);
                     view.moved(&pool, state, 1);
                 }
+                News::Accepted(tasks) => view.counted(&pool, "accepted", tasks),
                 News::Gauge(name, value) => view.gauge(&pool, name, value),
                 News::Worker(row) => view.worker(*row),
             }

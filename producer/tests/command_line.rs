@@ -61,11 +61,19 @@ fn wrong_usage_ends_with_64_before_anything_is_connected() {
     assert_usage_error(&["submit", "--ndjson", "/nowhere/file"], "/nowhere/file");
     assert_usage_error(&["submit", "echo", "--ndjson", "-", "--slots", "0"], "slots");
     assert_usage_error(&["submit", "echo", "--id-prefix", "a"], "--ndjson");
+    assert_usage_error(&["submit", "echo", "--skip", "1"], "--csv");
+    assert_usage_error(&["submit", "--csv", "/nowhere/file"], "/nowhere/file");
+    assert_usage_error(&["submit", "--csv", "-", "--ndjson", "-"], "--ndjson");
+    assert_usage_error(&["submit", "--csv", "-", "--delimiter", "ab"], "character");
+    assert_usage_error(&["submit", "--ndjson", "-", "--delimiter", ";"], "--csv");
     assert_usage_error(&["submit", "echo", "--wait", "--reply-to", "q"], "--reply-to");
     assert_usage_error(&["status"], "ID");
     assert_usage_error(&["status", "a b"], "id");
     assert_usage_error(&["ls", "--state", "done"], "succeeded");
+    assert_usage_error(&["ls", "--since", "yesterday"], "2h");
     assert_usage_error(&["stats", "--pool", "a b"], "--pool");
+    assert_usage_error(&["watch", "--interval", "1ms"], "100ms");
+    assert_usage_error(&["top"], "terminal");
     assert_usage_error(&["dead", "replay"], "ID");
     assert_usage_error(&["dead", "replay", "a", "--all"], "--all");
     assert_usage_error(&["completion", "tcl"], "tcl");
@@ -90,8 +98,8 @@ fn what_is_out_of_reach_ends_with_69_and_a_hint() {
         assert_eq!(output.status.code(), Some(69), "{args:?}: {}", stderr(&output));
         assert!(stderr(&output).contains("--amqp-url"), "{}", stderr(&output));
     }
-    let lookups: [&[&str]; 5] =
-        [&["status", "a"], &["result", "a"], &["workers"], &["ls"], &["stats"]];
+    let lookups: [&[&str]; 6] =
+        [&["status", "a"], &["result", "a"], &["workers"], &["ls"], &["stats"], &["watch"]];
     for args in lookups {
         let output = nowhere(args);
         assert_eq!(output.status.code(), Some(69), "{args:?}: {}", stderr(&output));
@@ -164,7 +172,36 @@ fn completion_scripts_name_the_verbs() {
         let output = run(&["completion", shell]);
         assert_eq!(output.status.code(), Some(0));
         assert!(stdout(&output).contains("submit") && stdout(&output).contains("amqp-url"));
+        assert!(stdout(&output).contains("retrying"), "{shell} knows the states");
     }
+    assert_eq!(run(&["completions", "bash"]).stdout, run(&["completion", "bash"]).stdout);
+}
+
+#[test]
+fn manual_pages_are_printed_and_written() {
+    let page = run(&["man"]);
+    assert_eq!(page.status.code(), Some(0));
+    assert!(stdout(&page).contains(".TH taskyard 1"), "{}", stdout(&page));
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("share/man1");
+    let output = run(&["man", "--dir", pages.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for (name, word) in [
+        ("taskyard", "Exit codes"),
+        ("taskyard-submit", "delimiter"),
+        ("taskyard-dead-replay", "amqp"),
+        ("taskyard-top", "interval"),
+    ] {
+        let page = std::fs::read_to_string(pages.join(format!("{name}.1"))).unwrap();
+        assert!(page.contains(&format!(".TH {name} 1")) && page.contains(word), "{name}: {page}");
+    }
+    let names: Vec<_> =
+        std::fs::read_dir(&pages).unwrap().map(|page| page.unwrap().path()).collect();
+    assert_eq!(stdout(&output).lines().count(), names.len());
+    assert!(names.iter().all(|name| !name.to_string_lossy().contains("help")), "{names:?}");
+    let output = run(&["man", "--dir", "/dev/null/pages"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("/dev/null/pages"), "{}", stderr(&output));
 }
 
 #[test]

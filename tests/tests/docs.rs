@@ -22,6 +22,7 @@ const DOCUMENTS: &[&str] = &[
     "docs/operations.md",
     "docs/containers.md",
     "docs/doctor.md",
+    "docs/json.md",
     "docs/transitions.md",
     "docs/tutorial.md",
     "docs/commands.md",

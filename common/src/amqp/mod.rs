@@ -12,6 +12,7 @@ mod consumer;
 mod publisher;
 mod rescue;
 
+mod depth;
 mod topology;
 
 mod probe;
@@ -21,6 +22,7 @@ pub use acks::{Acks, Settled};
 pub use address::{Address, AddressError, AmqpSettings};
 pub use connection::{Connection, Garbled, jittered_wait};
 pub use consumer::{ConsumeOptions, Consumer, Delivery};
+pub use depth::Depths;
 pub use lapin::BasicProperties as Properties;
 pub use lapin::Channel;
 pub use lapin::types::{

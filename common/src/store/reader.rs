@@ -70,6 +70,30 @@ impl Reader {
         views.collect()
     }
 
+    /// Several tasks without their results, which may be large, in the order of the ids: of each the fields
+    /// that are there from intake on.
+    ///
+    /// # Errors
+    /// As [`Reader::task`].
+    pub async fn glances(&self, ids: &[TaskId]) -> Result<Vec<Option<TaskView>>, StoreError> {
+        let names: Vec<&str> = FIELDS.iter().copied().filter(|name| *name != "result").collect();
+        let mut pipeline = redis::pipe();
+        for id in ids {
+            pipeline.cmd("HMGET").arg(self.keys.task(id)).arg(&names);
+        }
+        let replies = self.call(&pipeline).await?;
+        let views = ids.iter().zip(replies).map(|(id, reply)| {
+            let Reply::Array(values) = reply else {
+                return Err(StoreError::Strange { what: "the values of fields" });
+            };
+            let fields = names.iter().zip(values).filter(|(_, value)| *value != Reply::Nil);
+            let fields: Vec<_> =
+                fields.map(|(name, value)| ((*name).to_owned(), bytes(value))).collect();
+            Ok((!fields.is_empty()).then(|| TaskView { id: id.clone(), fields: Fields(fields) }))
+        });
+        views.collect()
+    }
+
     /// The latest tasks to reach a state, newest first, with the time that they did.
     ///
     /// # Errors
@@ -260,11 +284,7 @@ impl Fields {
         let mut fields = Vec::with_capacity(parts.len() / 2);
         let mut parts = parts.into_iter();
         while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
-            let value = match value {
-                Reply::BulkString(bytes) => Bytes::from(bytes),
-                other => Bytes::from(text(other)),
-            };
-            fields.push((text(name), value));
+            fields.push((text(name), bytes(value)));
         }
         let place = |name: &str| FIELDS.iter().position(|&field| field == name);
         fields.sort_by_cached_key(|(name, _)| (place(name).unwrap_or(usize::MAX), name.clone()));
@@ -298,6 +318,12 @@ impl Fields {
     #[must_use]
     pub fn instant(&self, name: &str) -> Option<Timestamp> {
         instant(self.text(name))
+    }
+}
+
+impl<N: Into<String>, V: Into<Bytes>> FromIterator<(N, V)> for Fields {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(fields: I) -> Self {
+        Self(fields.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 }
 
@@ -369,6 +395,14 @@ pub struct WorkerView {
     pub seen_at: Timestamp,
     /// The rest.
     pub fields: Fields,
+}
+
+/// A value as it is stored.
+fn bytes(value: Reply) -> Bytes {
+    match value {
+        Reply::BulkString(bytes) => Bytes::from(bytes),
+        other => Bytes::from(text(other)),
+    }
 }
 
 /// Members and scores of a sorted set; ours are instants.

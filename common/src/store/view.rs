@@ -20,7 +20,7 @@ const WORKER_KEPT: Duration = Duration::from_secs(7 * 86_400);
 pub struct View {
     store: Store,
     recent: BTreeMap<State, VecDeque<(Timestamp, TaskId)>>,
-    counts: BTreeMap<PoolName, BTreeMap<State, i64>>,
+    counts: BTreeMap<PoolName, BTreeMap<&'static str, i64>>,
     gauges: BTreeMap<PoolName, BTreeMap<&'static str, u64>>,
     workers: BTreeMap<WorkerId, WorkerRow>,
 }
@@ -102,8 +102,13 @@ impl View {
 
     /// So many more tasks of a pool reached a state.
     pub fn moved(&mut self, pool: &PoolName, state: State, by: i64) {
-        let counts = entry(&mut self.counts, pool);
-        *counts.entry(state).or_default() += by;
+        self.counted(pool, state.as_str(), by);
+    }
+
+    /// So many more of something else that is counted from the beginning. Names are apart from those of
+    /// states and gauges.
+    pub fn counted(&mut self, pool: &PoolName, name: &'static str, by: i64) {
+        *entry(&mut self.counts, pool).entry(name).or_default() += by;
     }
 
     /// A pool's number of something, as it is now. Names are apart from those of final states.
@@ -165,8 +170,8 @@ impl View {
     fn write_stats(&self, pipeline: &mut Pipeline) {
         for (pool, counts) in &self.counts {
             let key = self.store.keys.stats(pool);
-            for (state, by) in counts {
-                pipeline.cmd("HINCRBY").arg(&key).arg(state.as_str()).arg(*by);
+            for (name, by) in counts {
+                pipeline.cmd("HINCRBY").arg(&key).arg(*name).arg(*by);
             }
         }
         for (pool, gauges) in &self.gauges {

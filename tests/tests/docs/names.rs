@@ -80,9 +80,8 @@ fn flags_of_the_readme_are_those_of_the_programs() {
     }
     // That page is what the programs say.
     let known = flags(&(read("docs/commands.md") + &help("taskyard-bench", &[])));
-    let documents = ["README.md", "ARCHITECTURE.md", "docs/wire.md", "docs/operations.md"];
-    for document in documents.into_iter().chain(["docs/doctor.md"]) {
-        // Those of cargo and of Compose.
+    for document in DOCUMENTS.iter().filter(|document| **document != "CHANGELOG.md") {
+        // Those of cargo, Compose and mdBook.
         let foreign = ["--release", "--workspace", "--test", "--locked", "--scale"];
         let named = flags(&read(document));
         let mut unknown =

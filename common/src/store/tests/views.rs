@@ -157,6 +157,24 @@ async fn tasks_are_read_with_all_their_fields_in_order() {
 }
 
 #[tokio::test]
+async fn a_glance_shows_all_but_the_result() {
+    let server = Server::start();
+    let store = store(&server).await;
+    let reader = Reader::new(&server.settings(), "taskyard").unwrap();
+    let mut accept = change("a", Transition::AcceptDispatched);
+    accept.fields = vec![("result", "x".repeat(2_000).into()), ("error", "odd".into())];
+    make(&store, accept).await;
+    let glances = reader.glances(&[id("none"), id("a")]).await.unwrap();
+    assert_eq!(glances[0], None);
+    let glance = glances[1].as_ref().unwrap();
+    assert_eq!((glance.state(), glance.error()), (Some(State::Dispatched), "odd"));
+    assert_eq!(glance.fields.value("result"), None);
+    let names: Vec<_> = glance.fields.iter().map(|(name, _)| name).collect();
+    let all = crate::store::FIELDS.iter().copied().filter(|name| *name != "result");
+    assert_eq!(names, all.collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn readers_outlive_a_restart() {
     let mut server = Server::start();
     let reader = Reader::new(&server.settings(), "taskyard").unwrap();

@@ -1,11 +1,15 @@
 use crate::dead::DeadVerb;
 use crate::logs::LogsArgs;
 use crate::doctor::DoctorArgs;
+use crate::ls::LsArgs;
+use crate::man::ManArgs;
 use crate::submit::SubmitArgs;
+use crate::top::TopArgs;
+use crate::watch::WatchArgs;
 use crate::when;
 use std::time::Duration;
 use taskyard_common::settings::CommonFlags;
-use taskyard_model::{Pattern, State, TaskId};
+use taskyard_model::TaskId;
 
 const LONG_ABOUT: &str = "\
 Submit tasks to Taskyard, look after them, and command its dispatchers.
@@ -20,6 +24,8 @@ Examples:
   taskyard status ID                                          where it is and why
   taskyard logs -f ID                                         what it writes, until it ends
   taskyard ls --state failed --limit 5                        what failed last
+  taskyard watch                                              how much comes and goes, line by line
+  taskyard top                                                the same and more, on the full screen
   seq 1000 | taskyard submit echo --ndjson -                  a task for each line
   taskyard dead replay --all                                  failed tasks, once more
 
@@ -73,9 +79,9 @@ pub(crate) enum Verb {
 Example:
   taskyard status 0190a8c4-7f3e-7cc1-9a52-3f1e3a7d2b11
 
---json prints an object for each id with all fields of the task's record: numbers as numbers,
-instants in ms since 1970, null where nothing is known. `state` is null if there is no such task.
-The result is in `result` if it is UTF-8, else in `result_base64`.")]
+--json prints an object for each id with all fields of the task's record (docs/json.md): instants
+in ms since 1970, null where nothing is known. `state` is null if there is no such task. The result
+is in `result` if it is UTF-8, else in `result_base64`.")]
     Status {
         /// The tasks
         #[arg(required = true, value_name = "ID")]
@@ -88,7 +94,8 @@ Examples:
   taskyard result report-2024-02 --wait --wait-timeout 1h > report.pdf
 
 Exits with 0 if it succeeded, 1 if it did not (its error goes to stderr), 2 if it is not final
-yet, 3 if there is no such task. --json prints what `submit --wait --json` prints.")]
+yet, 3 if there is no such task. --json prints an object: id, state, attempt, error, error_kind,
+content_type, and the result in `result` if it is UTF-8, else in `result_base64`.")]
     Result {
         /// The task
         #[arg(value_name = "ID")]
@@ -118,40 +125,27 @@ stderr says how the task ended.
 slots, busy, weight, labels, host, version, seen_at. With --pool only that pool's.")]
     Workers,
     /// List tasks: those that reached a final state lately, the latest first, or those in any state
-    #[command(after_help = "\
-Examples:
-  taskyard ls --state failed
-  taskyard ls --state queued,running
-  taskyard ls --kind 'image.#' --limit 100 --json
-
-The lists hold the latest 10,000 tasks of each final state. Of the other states there is no list:
-the records in Redis are looked through until enough are found, in no order. A kind's pattern is one of AMQP: * is one
-word, # any number of words. --json prints what `status --json` prints.")]
-    Ls {
-        /// Only tasks in this state; several separated by commas [default: all final states]
-        #[arg(long = "state", value_name = "STATE", value_delimiter = ',', value_parser = state)]
-        states: Vec<State>,
-        /// Only tasks whose kind fits the pattern
-        #[arg(long, value_name = "PATTERN")]
-        kind: Option<Pattern>,
-        /// How many at most
-        #[arg(long, value_name = "N", default_value = "20")]
-        limit: u32,
-    },
+    #[command(after_help = crate::ls::AFTER_HELP)]
+    Ls(LsArgs),
     /// Count tasks by pool
     #[command(after_help = "\
-Counts since the beginning by final state, and of the last second: `waiting` (tasks that the leader
-ranks in memory; what is beyond its window waits in RabbitMQ and is not counted here), `in_flight`
-(dispatched and not ended), `workers` and `slots` (of those that take tasks), `busy` (slots given
-out; with short tasks more than there are, since some are sent ahead).
+Counts since the beginning: `accepted` and each final state. And of the last second: `waiting` (tasks
+that the leader ranks in memory; what is beyond its window waits in RabbitMQ and is not counted
+here), `in_flight` (dispatched and not ended), `workers` and `slots` (of those that take tasks),
+`busy` (slots given out; with short tasks more than there are, since some are sent ahead).
 
---json prints an object for each pool: {\"pool\":\"default\",\"succeeded\":1024,…}. With --pool
-only that pool.")]
+--json prints an object for each pool (docs/json.md). With --pool only that pool.")]
     Stats,
+    /// Count tasks by pool again and again, with how many come and go a second
+    #[command(after_help = crate::watch::AFTER_HELP)]
+    Watch(WatchArgs),
+    /// Look at everything on the full screen: pools, workers, queues, tasks
+    #[command(after_help = crate::top::AFTER_HELP)]
+    Top(TopArgs),
     /// End tasks, wherever they are
     #[command(after_help = "\
 A task that waits ends at once, one that runs when its worker has stopped it. --json prints an
-object for each id: {\"id\":…,\"ok\":true,…} or {\"id\":…,\"ok\":false,\"error\":…}.")]
+object for each id: id, ok, state (`asked`: its worker was told), error, unknown.")]
     Cancel {
         /// The tasks
         #[arg(required = true, value_name = "ID")]
@@ -166,18 +160,19 @@ object for each id: {\"id\":…,\"ok\":true,…} or {\"id\":…,\"ok\":false,\"e
     #[command(after_help = crate::doctor::AFTER_HELP)]
     Doctor(Box<DoctorArgs>),
     /// Print a completion script for a shell
-    #[command(after_help = "\
-Example:
-  taskyard completion bash > ~/.local/share/bash-completion/completions/taskyard")]
+    #[command(
+        visible_alias = "completions",
+        after_help = "\
+Examples:
+  taskyard completion bash > ~/.local/share/bash-completion/completions/taskyard
+  taskyard completion zsh > ~/.zfunc/_taskyard
+  taskyard completion fish > ~/.config/fish/completions/taskyard.fish"
+    )]
     Completion {
         /// The shell
         shell: clap_complete::Shell,
     },
-}
-
-fn state(text: &str) -> Result<State, String> {
-    text.parse().map_err(|_| {
-        let all: Vec<&str> = State::ALL.iter().map(|state| state.as_str()).collect();
-        format!("there is no such state; there are {}", all.join(", "))
-    })
+    /// Print the manual page, or write those of all commands into a folder
+    #[command(after_help = crate::man::AFTER_HELP)]
+    Man(ManArgs),
 }

@@ -6,10 +6,11 @@ use crate::connect::Reach;
 use crate::exit::{Exit, Failure};
 use crate::line::Given;
 use crate::output::Output;
+pub(crate) use input::Format;
 use input::{Input, Line};
 use sink::Sink;
 use std::collections::{HashMap, VecDeque};
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 use tally::{Fate, Tally};
 use taskyard_common::shutdown::Shutdown;
@@ -26,9 +27,17 @@ pub(crate) struct Flow {
     pub(crate) patience: Duration,
 }
 
+/// Where tasks are read from.
+pub(crate) struct Source {
+    pub(crate) file: PathBuf,
+    pub(crate) format: Format,
+    /// Lines to pass over, from the first.
+    pub(crate) skip: u64,
+}
+
 /// Submits a task for each line of a file.
 pub(crate) async fn run(
-    file: &Path,
+    source: Source,
     given: Given,
     flow: Flow,
     reach: &Reach,
@@ -36,7 +45,7 @@ pub(crate) async fn run(
 ) -> Result<Exit, Failure> {
     let template = given.template();
     template.check()?;
-    let input = Input::open(file)?;
+    let input = Input::open(&source.file, source.format)?;
     let producer = reach.producer(flow.patience).await?;
     let sink = match given.fits_bulk() {
         true => Sink::Bulk(Box::new(producer.stream_bulk(template)?)),
@@ -45,16 +54,24 @@ pub(crate) async fn run(
     let shutdown = Shutdown::on_signals()
         .map_err(|error| Failure::new(Exit::Bug, format!("signals cannot be caught: {error}")))?;
     let tally = Tally::new(input.bytes, output);
-    let mut batch = Batch { given, sink, under_way: HashMap::new(), tally, stop: None };
+    let mut batch = Batch {
+        given,
+        sink,
+        skip: source.skip,
+        have_ids: true,
+        under_way: HashMap::new(),
+        tally,
+        stop: None,
+    };
     tokio::select! {
         () = batch.submit(input, &shutdown) => {}
         () = shutdown.now.cancelled() => {}
     }
     batch.finish(&shutdown).await;
-    batch.tally.sum_up();
+    batch.tally.sum_up(batch.stop.is_none());
     producer.close().await;
-    match batch.stop {
-        Some(failure) => Err(failure),
+    match batch.stop.take() {
+        Some(stop) => Err(batch.stopped(stop)),
         None if batch.tally.is_complete() => Ok(Exit::Done),
         None => Ok(Exit::NotSucceeded),
     }
@@ -64,11 +81,27 @@ pub(crate) async fn run(
 struct Batch<'a> {
     given: Given,
     sink: Sink,
+    /// Lines to pass over, from the first.
+    skip: u64,
+    /// Whether every task had an id that it will have again.
+    have_ids: bool,
     /// Which lines a task that has no outcome yet comes from: several if they name the same id.
     under_way: HashMap<TaskId, VecDeque<u64>>,
     tally: Tally<'a>,
     /// Why no further line is read.
-    stop: Option<Failure>,
+    stop: Option<Stop>,
+}
+
+/// Why a file is not read to its end.
+struct Stop {
+    exit: Exit,
+    why: String,
+}
+
+impl Stop {
+    fn new(exit: Exit, why: impl Into<String>) -> Self {
+        Self { exit, why: why.into() }
+    }
 }
 
 impl Batch<'_> {
@@ -93,12 +126,12 @@ impl Batch<'_> {
                 }
             };
             if shutdown.drain.is_cancelled() {
-                self.stop = Some(self.stopped(Exit::NotSucceeded, "stopped by a signal"));
+                self.stop = Some(Stop::new(Exit::NotSucceeded, "stopped by a signal"));
                 return;
             }
             match next {
                 None => return,
-                Some(Err(why)) => self.stop = Some(self.stopped(Exit::Usage, &why)),
+                Some(Err(why)) => self.stop = Some(Stop::new(Exit::Usage, why)),
                 Some(Ok(line)) => self.take(line).await,
             }
         }
@@ -107,20 +140,21 @@ impl Batch<'_> {
     async fn take(&mut self, line: Line) {
         let Line { number, text, read_bytes } = line;
         self.tally.read(number, read_bytes);
-        if text.is_empty() {
+        if number <= self.skip || text.as_ref().is_ok_and(Vec::is_empty) {
             return;
         }
-        let mut task = match self.given.task(number, text) {
+        let mut task = match text.and_then(|text| self.given.task(number, text)) {
             Ok(task) => task,
-            Err(why) => return self.tally.settled(number, None, &Fate::NotAccepted(why)),
+            Err(why) => return self.tally.settled(number, None, &Fate::Wrong(why)),
         };
+        self.have_ids &= task.given_id().is_some();
         let id = task.fix_id();
         // Noted before, so that a signal in the midst of sending leaves no line without an outcome.
         self.under_way.entry(id.clone()).or_default().push_back(number);
         if let Err(error) = self.sink.send(task).await {
             self.no_longer_under_way(&id, VecDeque::pop_back);
             let why = crate::exit::chain(&error);
-            self.tally.settled(number, Some(&id), &Fate::NotAccepted(why));
+            self.tally.settled(number, Some(&id), &Fate::Wrong(why));
         }
         self.settle();
     }
@@ -144,6 +178,7 @@ impl Batch<'_> {
         for settled in self.sink.settled() {
             self.report(settled);
         }
+        self.tally.show();
     }
 
     fn report(&mut self, Settled { id, outcome }: Settled) {
@@ -151,22 +186,33 @@ impl Batch<'_> {
         let fate = match &outcome {
             Ok(()) => Fate::Accepted,
             Err(error) if error.is_unknown() => Fate::Unknown(crate::exit::chain(&**error)),
-            Err(error) => Fate::NotAccepted(crate::exit::chain(&**error)),
+            Err(error) if matches!(**error, SubmitError::Invalid(_)) => {
+                Fate::Wrong(crate::exit::chain(&**error))
+            }
+            Err(error) => Fate::Refused(crate::exit::chain(&**error)),
         };
         self.tally.settled(number, Some(&id), &fate);
-        let is_shared = outcome.is_err_and(|error| !matches!(*error, SubmitError::Invalid(_)));
+        let is_shared = matches!(fate, Fate::Unknown(_) | Fate::Refused(_));
         if is_shared && self.stop.is_none() {
-            self.stop = Some(self.stopped(Exit::OutOfReach, "RabbitMQ takes no more"));
+            self.stop = Some(Stop::new(Exit::OutOfReach, "RabbitMQ takes no more"));
         }
     }
 
-    fn stopped(&self, exit: Exit, why: &str) -> Failure {
-        let last = self.tally.last_line();
-        let hint = match self.given.id_prefix {
-            Some(_) => "submit the file again with the same --id-prefix: what was accepted stays",
-            None => "with --id-prefix a file may be submitted again without repeating tasks",
-        };
-        Failure::new(exit, format!("{why}; nothing after line {last} was sent")).hint(hint)
+    /// Why the file was not read to its end, and how to go on.
+    fn stopped(&self, Stop { exit, why }: Stop) -> Failure {
+        let (last, done) = (self.tally.last_line(), self.tally.done_up_to());
+        let failure = Failure::new(exit, format!("{why}; nothing after line {last} was sent"));
+        failure.hint(match (self.have_ids, done == last) {
+            (_, true) => format!("the same command with --skip {last} goes on with the next line"),
+            (true, false) => format!(
+                "the same command with --skip {done} goes on: what was accepted after that line \
+                 has the same id again and stays as it is"
+            ),
+            (false, false) => format!(
+                "the same command with --skip {last} goes on and leaves out the lines named \
+                 above; with --id-prefix they could be submitted again without harm to the others"
+            ),
+        })
     }
 
     /// Waits for the outcome of what is under way, unless a second signal ends that.

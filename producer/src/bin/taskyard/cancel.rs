@@ -1,35 +1,18 @@
 use crate::connect::Reach;
 use crate::exit::{Exit, Failure};
+use crate::json;
 use crate::output::Output;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use taskyard_model::TaskId;
 use taskyard_producer::{Command, CommandAnswer};
 
-/// Whether an answer only says that nobody knows the task.
-pub(crate) fn knows_nothing(answer: &CommandAnswer) -> bool {
-    answer.details.get("unknown") == Some(&Value::Bool(true))
-}
-
 /// The worst exit of answers so far, with this one.
 pub(crate) fn judge(so_far: Exit, answer: &CommandAnswer) -> Exit {
-    match (answer.ok, knows_nothing(answer)) {
+    match (answer.ok, json::is_unknown(answer)) {
         (true, _) => so_far,
         (false, true) if so_far != Exit::NotSucceeded => Exit::NoSuchTask,
         (false, _) => Exit::NotSucceeded,
     }
-}
-
-/// An answer about one task, for programs.
-pub(crate) fn json(id: &TaskId, answer: &CommandAnswer) -> Value {
-    let mut object = Map::from_iter([
-        ("id".to_owned(), Value::from(id.as_str())),
-        ("ok".to_owned(), answer.ok.into()),
-    ]);
-    if !answer.ok {
-        object.insert("error".to_owned(), answer.error.clone().into());
-    }
-    object.extend(answer.details.clone());
-    Value::Object(object)
 }
 
 /// Ends tasks.
@@ -41,7 +24,7 @@ pub(crate) async fn run(ids: &[TaskId], reach: &Reach, output: &Output) -> Resul
         let answer = commands.ask(&Command::Cancel { id: id.clone() }, leaders).await?;
         exit = judge(exit, &answer);
         if output.is_json() {
-            output.json(&json(id, &answer));
+            output.json(&json::Cancelled::new(id, &answer));
         } else if answer.ok {
             let what = match answer.details.get("state").and_then(Value::as_str) {
                 Some("asked") => "runs; its worker is told to stop it",

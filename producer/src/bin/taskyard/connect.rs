@@ -2,7 +2,7 @@ use crate::exit::Failure;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use taskyard_common::amqp::AmqpSettings;
+use taskyard_common::amqp::{AddressError, AmqpSettings};
 use taskyard_common::names::Names;
 use taskyard_common::settings::{self, CommonFlags};
 use taskyard_common::store::{Reader, RedisSettings};
@@ -75,6 +75,19 @@ impl Reach {
         // The same certificates serve RabbitMQ, which may speak TLS when Redis does not.
         redis.tls_ca = self.settings.tls_ca.clone().filter(|_| redis.url.starts_with("rediss://"));
         Ok(Reader::new(&redis, &self.settings.namespace)?)
+    }
+
+    /// How to reach RabbitMQ without being a producer.
+    pub(crate) fn amqp(&self) -> Result<AmqpSettings, Failure> {
+        let address = self.settings.amqp_url.parse().map_err(|error: AddressError| {
+            Failure::usage(error.to_string()).hint("the address of RabbitMQ is --amqp-url")
+        })?;
+        Ok(AmqpSettings { address, tls_ca: self.settings.tls_ca.clone() })
+    }
+
+    /// The names of everything on RabbitMQ.
+    pub(crate) fn names(&self) -> Names {
+        Names::new(&self.settings.namespace)
     }
 
     /// The pool that was asked for, if one was.

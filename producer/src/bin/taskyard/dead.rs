@@ -1,12 +1,13 @@
-use crate::cancel::{json as answer_json, judge};
+use crate::cancel::judge;
 use crate::connect::Reach;
 use crate::exit::{Exit, Failure};
+use crate::json::Letter;
 use crate::output::{Output, Tone};
 use crate::table::{Cell, Table, brief};
-use crate::{task, when};
+use crate::{json, when};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use taskyard_model::{TaskId, Timestamp};
 use taskyard_producer::{Command, CommandAnswer, Commands};
 
@@ -14,8 +15,7 @@ use taskyard_producer::{Command, CommandAnswer, Commands};
 pub(crate) enum DeadVerb {
     /// List dead letters, the oldest first
     #[command(after_help = "\
---json prints an object for each: id, kind, reason, error, attempt, failures, losses, submitted_at
-(ms since 1970), bytes (of the payload).")]
+--json prints an object for each (docs/json.md).")]
     Ls {
         /// How many at most
         #[arg(long, value_name = "N", default_value = "100")]
@@ -27,7 +27,7 @@ Example:
   taskyard dead show report-2024-02 --payload > payload.json
 
 --json prints what `dead ls --json` prints and the payload: in `payload` if it is UTF-8, else in
-`payload_base64`.")]
+`payload_base64` (docs/json.md).")]
     Show {
         /// The task
         #[arg(value_name = "ID")]
@@ -42,8 +42,7 @@ Examples:
   taskyard dead replay report-2024-02
   taskyard dead replay --all
 
---json prints {\"replayed\":n} with --all, else an object for each id: {\"id\",\"ok\",\"replayed\"} or
-{\"id\",\"ok\",\"error\"}.")]
+--json prints {\"replayed\":n} with --all, else an object for each id (docs/json.md).")]
     Replay {
         /// The tasks
         #[arg(value_name = "ID", required_unless_present = "all")]
@@ -81,26 +80,25 @@ async fn ls(
     limit: u32,
     output: &Output,
 ) -> Result<Exit, Failure> {
-    let answer = done(commands.ask(&Command::Dead { limit }, leaders).await?)?;
-    let none = Vec::new();
-    let letters = answer.details.get("dead").and_then(Value::as_array).unwrap_or(&none);
+    let mut answer = done(commands.ask(&Command::Dead { limit }, leaders).await?)?;
+    let letters = answer.details.remove("dead").unwrap_or_default();
+    let letters: Vec<Letter> = serde_json::from_value(letters).map_err(|e| strange(&e))?;
     if output.is_json() {
         letters.iter().for_each(|letter| output.json(letter));
         return Ok(Exit::Done);
     }
     let now = taskyard_common::now();
     let mut table = Table::new(&["ID", "KIND", "REASON", "ATTEMPT", "SUBMITTED", "BYTES", "ERROR"]);
-    for letter in letters {
+    for letter in &letters {
+        let submitted = letter.submitted_at.map(|ms| when::relative(Timestamp::from_ms(ms), now));
         table.row(vec![
-            text(letter, "id").into(),
-            text(letter, "kind").into(),
-            Cell::toned(Tone::Bad, text(letter, "reason")),
-            text(letter, "attempt").into(),
-            instant(letter, "submitted_at")
-                .map_or(String::new(), |at| when::relative(at, now))
-                .into(),
-            text(letter, "bytes").into(),
-            Cell::toned(Tone::Faint, brief(&text(letter, "error"), 60)),
+            letter.id.as_str().into(),
+            letter.kind.as_str().into(),
+            Cell::toned(Tone::Bad, letter.reason.as_str()),
+            letter.attempt.to_string().into(),
+            submitted.unwrap_or_default().into(),
+            letter.bytes.to_string().into(),
+            Cell::toned(Tone::Faint, brief(&letter.error, 60)),
         ]);
     }
     match table.is_empty() {
@@ -126,41 +124,44 @@ async fn show(
         output.bytes(&payload);
         return Ok(Exit::Done);
     }
-    if output.is_json() {
-        task::put_bytes(&mut letter, "payload", &payload);
-        output.json(&letter);
-        return Ok(Exit::Done);
-    }
-    let letter = Value::Object(letter);
-    output.line(&format!(
-        "{}  {}",
-        output.paint(Tone::Head, &text(&letter, "id")),
-        output.paint(Tone::Bad, &text(&letter, "reason"))
-    ));
-    let now = taskyard_common::now();
-    let known = ["kind", "error", "attempt", "failures", "losses", "submitted_at", "bytes"];
-    let others = letter.as_object().into_iter().flat_map(Map::keys).map(String::as_str);
-    let others = others.filter(|name| !["id", "reason"].contains(name) && !known.contains(name));
-    for name in known.into_iter().chain(others) {
-        match (name.strip_suffix("_at"), instant(&letter, name)) {
-            (Some(name), Some(at)) => {
-                line(name, &format!("{:<12} {}", when::relative(at, now), when::utc(at)), output);
-            }
-            _ => line(name, &text(&letter, name), output),
-        }
-    }
-    match std::str::from_utf8(&payload) {
-        Ok(text) => line("payload", &brief(text, 2_000), output),
-        Err(_) => line("payload", "no text; print it with --payload", output),
+    let letter: Letter =
+        serde_json::from_value(Value::Object(letter)).map_err(|error| strange(&error))?;
+    match output.is_json() {
+        true => output.json(&json::Opened::new(letter, &payload)),
+        false => details(&letter, &payload, output),
     }
     Ok(Exit::Done)
 }
 
-fn line(name: &str, text: &str, output: &Output) {
-    if !text.is_empty() {
-        let name = output.paint(Tone::Faint, &format!("{name:<12}"));
-        output.line(&format!("  {name} {text}"));
+/// All there is to say of a dead letter, for people.
+fn details(letter: &Letter, payload: &[u8], output: &Output) {
+    let (id, reason) =
+        (output.paint(Tone::Head, &letter.id), output.paint(Tone::Bad, &letter.reason));
+    output.line(&format!("{id}  {reason}"));
+    let line = |name: &str, text: &str| {
+        if !text.is_empty() {
+            let name = output.paint(Tone::Faint, &format!("{name:<12}"));
+            output.line(&format!("  {name} {text}"));
+        }
+    };
+    line("kind", &letter.kind);
+    line("error", &letter.error);
+    line("attempt", &letter.attempt.to_string());
+    line("failures", &letter.failures.to_string());
+    line("losses", &letter.losses.to_string());
+    if let Some(at) = letter.submitted_at.map(Timestamp::from_ms) {
+        let relative = when::relative(at, taskyard_common::now());
+        line("submitted", &format!("{relative:<12} {}", when::utc(at)));
     }
+    line("bytes", &letter.bytes.to_string());
+    match std::str::from_utf8(payload) {
+        Ok(text) => line("payload", &brief(text, 2_000)),
+        Err(_) => line("payload", "no text; print it with --payload"),
+    }
+}
+
+fn strange(error: &serde_json::Error) -> Failure {
+    Failure::new(Exit::Bug, format!("the dispatcher's answer is no dead letter: {error}"))
 }
 
 fn take_payload(letter: &mut Map<String, Value>) -> Result<Vec<u8>, Failure> {
@@ -183,7 +184,7 @@ async fn replay(
         let answer = commands.ask(&command, leaders).await?;
         exit = judge(exit, &answer);
         if output.is_json() {
-            output.json(&answer_json(id, &answer));
+            output.json(&json::Replayed::new(id, &answer));
         } else if answer.ok {
             output.line(&format!("{id} replayed"));
         } else {
@@ -203,21 +204,8 @@ async fn replay_all(
     let answer = done(commands.ask(&command, leaders).await?)?;
     let replayed = answer.details.get("replayed").and_then(Value::as_u64).unwrap_or(0);
     match output.is_json() {
-        true => output.json(&json!({ "replayed": replayed })),
+        true => output.json(&json::ReplayedAll { replayed }),
         false => output.line(&format!("{replayed} replayed")),
     }
     Ok(Exit::Done)
-}
-
-/// A field as a person reads it.
-fn text(letter: &Value, name: &str) -> String {
-    match letter.get(name) {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-    }
-}
-
-fn instant(letter: &Value, name: &str) -> Option<Timestamp> {
-    letter.get(name).and_then(Value::as_u64).map(Timestamp::from_ms)
 }

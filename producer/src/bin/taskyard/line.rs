@@ -57,7 +57,8 @@ impl Given {
         let data = fields.remove("data");
         let base64: Option<String> = take(&mut fields, "data_base64")?;
         let rest = serde_json::to_string(&fields).map_err(wrong)?;
-        let own: TaskOptions = serde_json::from_str(&rest).map_err(wrong)?;
+        let own: TaskOptions =
+            serde_json::from_str(&rest).map_err(|error| wrong_option(&fields, &error))?;
         let mut task = Submission::new(kind);
         if let Some(id) = id {
             task = task.id(id);
@@ -77,6 +78,21 @@ fn take<'a, T: Deserialize<'a>>(
 ) -> Result<Option<T>, String> {
     let Some(raw) = fields.remove(name) else { return Ok(None) };
     serde_json::from_str(raw.get()).map_err(|error| format!("{name:?}: {}", plain(&error)))
+}
+
+/// What is wrong with the options of a line, with the name of the one.
+fn wrong_option(fields: &BTreeMap<String, &RawValue>, error: &serde_json::Error) -> String {
+    for (name, value) in fields {
+        let alone = serde_json::to_string(&BTreeMap::from([(name, value)])).unwrap_or_default();
+        let Err(error) = serde_json::from_str::<TaskOptions>(&alone) else { continue };
+        let text = error.to_string();
+        let what = text.split(" at line ").next().unwrap_or_default();
+        return match what.contains(name.as_str()) {
+            true => what.to_owned(),
+            false => format!("{name:?}: {what}"),
+        };
+    }
+    plain(error)
 }
 
 struct Payload {
@@ -173,7 +189,8 @@ mod tests {
             (r#"{"kind":"a","priority":10}"#, "priority"),
             (r#"{"kind":"a","dealy":1}"#, "dealy"),
             (r#"{"kind":"a","delay":"soon"}"#, "soon"),
-            (r#"{"kind":"a","delay":-1}"#, "match"),
+            (r#"{"kind":"a","delay":-1}"#, "\"delay\""),
+            (r#"{"kind":"a","slots":1,"priority":"high"}"#, "\"priority\": invalid type"),
             (r#"{"kind":"a","backoff":"often"}"#, "backoff"),
             (r#"{"kind":"a","data":1,"data_base64":""}"#, "both"),
             (r#"{"kind":"a","data_base64":"?"}"#, "data_base64"),

@@ -1,6 +1,7 @@
 //! `taskyard`: submit tasks, look after them, and command the dispatchers.
 
 mod exit;
+mod json;
 mod output;
 mod table;
 mod when;
@@ -19,10 +20,16 @@ mod logs;
 mod doctor;
 mod ls;
 mod result;
-mod stats;
 mod status;
 mod task;
 mod workers;
+
+mod counts;
+mod stats;
+mod top;
+mod watch;
+
+mod man;
 
 use args::{Args, Verb};
 use clap::{CommandFactory, FromArgMatches};
@@ -72,7 +79,9 @@ fn main() -> ExitCode {
 fn command() -> clap::Command {
     let command = Args::command().mut_args(|arg| arg.global(true));
     // A task's kind decides its pool, and dead letters are in one queue.
-    command.mut_arg("pool", |arg| arg.help("Only this pool, in `workers` and `stats`"))
+    command.mut_arg("pool", |arg| {
+        arg.help("Only this pool, in `ls`, `workers`, `stats`, `watch` and `top`")
+    })
 }
 
 fn parse(line: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Args, clap::Error> {
@@ -90,10 +99,10 @@ async fn run(args: Args, output: &Output) -> Result<Exit, Failure> {
         }
         Verb::Logs(args) => logs::run(&args, &reach, output).await,
         Verb::Workers => workers::run(&reach, output).await,
-        Verb::Ls { states, kind, limit } => {
-            ls::run(&ls::Wanted { states, kind, limit }, &reach, output).await
-        }
+        Verb::Ls(ls) => ls::run(&ls, &reach, output).await,
         Verb::Stats => stats::run(&reach, output).await,
+        Verb::Watch(watch) => watch::run(&watch, &reach, output).await,
+        Verb::Top(top) => top::run(&top, &reach, output).await,
         Verb::Cancel { ids } => cancel::run(&ids, &reach, output).await,
         Verb::Dead { verb } => dead::run(verb, &reach, output).await,
         Verb::Doctor(doctor) => doctor::run(*doctor, &reach, output).await,
@@ -103,6 +112,7 @@ async fn run(args: Args, output: &Output) -> Result<Exit, Failure> {
             output.bytes(&script);
             Ok(Exit::Done)
         }
+        Verb::Man(man) => man::run(&man, &command(), output),
     }
 }
 

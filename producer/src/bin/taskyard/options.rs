@@ -1,5 +1,6 @@
 use crate::when;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use taskyard_model::{Backoff, Timestamp};
@@ -130,6 +131,30 @@ impl TaskOptions {
     }
 }
 
+/// How the text of a cell is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cell {
+    Text,
+    Number,
+}
+
+/// What a table's column of this name says of a task; `None` if it is none of a line's options.
+pub(crate) fn cell(name: &str) -> Option<Cell> {
+    if ["kind", "id", "data", "data_base64"].contains(&name) {
+        return Some(Cell::Text);
+    }
+    // The options themselves know, so that there is no second list of them.
+    let takes = |value: Value| {
+        let line = Value::Object([(name.to_owned(), value)].into_iter().collect());
+        TaskOptions::deserialize(line).is_ok()
+    };
+    match (takes(Value::Null), takes(1.into()), takes("1".into())) {
+        (false, ..) => None,
+        (true, true, false) => Some(Cell::Number),
+        (true, ..) => Some(Cell::Text),
+    }
+}
+
 impl From<AnyHeader> for HeaderValue {
     fn from(value: AnyHeader) -> Self {
         match value {
@@ -178,4 +203,23 @@ fn an_instant<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D
 fn a_backoff<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Backoff>, D::Error> {
     let text = Option::<String>::deserialize(from)?;
     text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_with_the_names_of_options_are_known() {
+        for name in ["priority", "max_attempts", "max-losses", "slots"] {
+            assert_eq!(cell(name), Some(Cell::Number), "{name}");
+        }
+        let texts = ["kind", "id", "data", "delay", "eta", "timeout", "backoff", "tenant", "keep"];
+        for name in texts {
+            assert_eq!(cell(name), Some(Cell::Text), "{name}");
+        }
+        for name in ["file", "", "header", "headers", "Priority"] {
+            assert_eq!(cell(name), None, "{name}");
+        }
+    }
 }

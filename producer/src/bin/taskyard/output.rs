@@ -128,6 +128,16 @@ impl Output {
         self.is_terminal
     }
 
+    /// Whether nobody reads any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.get()
+    }
+
+    /// Whether colours are wanted on stdout.
+    pub(crate) fn has_colours(&self) -> bool {
+        self.colours.stdout
+    }
+
     /// Whether something could not be written although somebody wanted it (a full disk).
     pub(crate) fn has_lost(&self) -> bool {
         self.has_lost.get()
@@ -152,8 +162,13 @@ impl Output {
         let coloured = self.colours.stderr;
         self.note(&format!("{} {text}", Tone::Bad.paint("error:", coloured)));
         if let Some(hint) = hint {
-            self.note(&format!("{} {hint}", Tone::Head.paint("hint:", coloured)));
+            self.hint(hint);
         }
+    }
+
+    /// What a person may want to do next.
+    pub(crate) fn hint(&self, hint: &str) {
+        self.note(&format!("{} {hint}", Tone::Head.paint("hint:", self.colours.stderr)));
     }
 
     /// Why the program ends without having done it.

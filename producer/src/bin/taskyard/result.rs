@@ -1,9 +1,8 @@
 use crate::connect::Reach;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::task;
+use crate::{json, task};
 use bytes::Bytes;
-use serde_json::{Map, Value};
 use std::time::Duration;
 use taskyard_common::store::TaskView;
 use taskyard_model::{State, TaskId};
@@ -15,14 +14,14 @@ const LOOK_INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duratio
 
 /// How a task ended, whoever told us.
 pub(crate) struct Ended {
-    state: State,
-    attempt: u32,
-    error: String,
-    error_kind: String,
-    content_type: String,
-    result: Bytes,
+    pub(crate) state: State,
+    pub(crate) attempt: u32,
+    pub(crate) error: String,
+    pub(crate) error_kind: String,
+    pub(crate) content_type: String,
+    pub(crate) result: Bytes,
     /// Size of the result where it was too large to be kept.
-    lost_bytes: Option<u64>,
+    pub(crate) lost_bytes: Option<u64>,
 }
 
 impl From<Outcome> for Ended {
@@ -55,27 +54,6 @@ impl Ended {
             result,
         })
     }
-
-    fn json(&self, id: &TaskId) -> Value {
-        let text = |text: &str| match text {
-            "" => Value::Null,
-            text => text.into(),
-        };
-        let mut object = Map::new();
-        object.insert("id".to_owned(), id.as_str().into());
-        object.insert("state".to_owned(), self.state.as_str().into());
-        object.insert("attempt".to_owned(), self.attempt.into());
-        object.insert("error".to_owned(), text(&self.error));
-        object.insert("error_kind".to_owned(), text(&self.error_kind));
-        object.insert("content_type".to_owned(), text(&self.content_type));
-        match self.state {
-            State::Succeeded if self.lost_bytes.is_none() => {
-                task::put_bytes(&mut object, "result", &self.result);
-            }
-            _ => drop(object.insert("result".to_owned(), Value::Null)),
-        }
-        Value::Object(object)
-    }
 }
 
 /// Prints a task's end: the result to stdout, or the error to stderr.
@@ -85,7 +63,7 @@ pub(crate) fn print(id: &TaskId, ended: &Ended, output: &Output) -> Exit {
         _ => Exit::NotSucceeded,
     };
     if output.is_json() {
-        output.json(&ended.json(id));
+        output.json(&json::Ended::new(id, ended));
         return exit;
     }
     match (ended.state, ended.lost_bytes) {

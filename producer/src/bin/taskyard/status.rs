@@ -1,7 +1,7 @@
 use crate::connect::Reach;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::task;
+use crate::{json, task};
 use taskyard_model::TaskId;
 
 /// Shows where tasks are: one in full, several as a table.
@@ -14,13 +14,16 @@ pub(crate) async fn run(ids: &[TaskId], reach: &Reach, output: &Output) -> Resul
     };
     if output.is_json() {
         for (id, view) in ids.iter().zip(&views) {
-            output.json(&view.as_ref().map_or_else(|| task::unknown_json(id), task::json));
+            output.json(&view.as_ref().map_or_else(|| json::Task::unknown(id), json::Task::from));
         }
         return Ok(exit);
     }
     if let [view] = &views[..] {
         let view = view.as_ref().ok_or_else(|| task::unknown(&ids[0]))?;
         task::details(view, now, output);
+        if let Some(hint) = task::hint(view) {
+            output.hint(hint);
+        }
         return Ok(exit);
     }
     let mut table = task::table();

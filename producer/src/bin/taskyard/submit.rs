@@ -1,10 +1,10 @@
-use crate::batch::{self, Flow};
+use crate::batch::{self, Flow, Format, Source};
 use crate::connect::Reach;
 use crate::exit::{Exit, Failure};
 use crate::line::Given;
 use crate::options::TaskOptions;
 use crate::output::Output;
-use crate::{result, when};
+use crate::{json, result, when};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,6 +19,7 @@ Examples:
   taskyard submit echo --data hello --wait --wait-timeout 30s
   find . -name '*.png' | taskyard submit image.resize --ndjson -
   taskyard submit --ndjson tasks.ndjson --id-prefix import-7-
+  taskyard submit image.resize --csv images.csv --id-prefix images-
 
 It prints the task's id once RabbitMQ has confirmed it. From then on the task ends in exactly
 one final state. If the connection breaks before the confirm, it is sent again with the same id.
@@ -31,22 +32,27 @@ is a JSON object: \"kind\", and if wanted \"id\", \"data\" (a text is the payloa
 anything else its JSON) or \"data_base64\", \"headers\" (an object), and all options above by
 their names:
   {\"kind\":\"image.resize\",\"id\":\"a-1\",\"data\":{\"file\":\"a.png\"},\"priority\":7,\"delay\":\"5s\"}
-Options of the command line hold for lines that say nothing else. A line that cannot be
-submitted is reported with its number and harms no other. With --id-prefix (or an id in each
-line) a file may be submitted again after an interruption: what was accepted before changes
-nothing.
+--csv submits a task for each row of a table with a header. With KIND the row is the payload, as a
+JSON object with a text for each column: {\"file\":\"a.png\",\"width\":\"320\"}. Without, there is a
+column \"kind\", columns named like what a line of --ndjson may have (\"id\", \"priority\",
+\"delay\", …; not \"headers\") say just that where they are not empty, and the other columns are the
+payload, unless that is a column \"data\" or \"data_base64\". A row is named by its line in the file.
 
---json prints {\"id\":…}; with --wait
-{\"id\",\"state\",\"attempt\",\"error\",\"error_kind\",\"content_type\",\"result\"}
-(\"result_base64\" if it is not UTF-8); with --ndjson {\"line\",\"id\",\"ok\"} or
-{\"line\",\"id\",\"ok\",\"error\", \"unknown\"} for each line, and
-{\"summary\":{\"lines\",\"accepted\",\"not_accepted\",\"unknown\",\"ms\"}} in the end.";
+Options of the command line hold for lines that say nothing else. A line that cannot be
+submitted is reported with its number and harms no other. Ctrl-C stops reading, waits for what is
+under way, and says how many are confirmed and which --skip goes on after them. With --id-prefix
+(or an id in each line) a file may also be submitted again from its beginning: what was accepted
+before changes nothing, as long as it is remembered.
+
+--json prints {\"id\":…}; with --wait what `result --json` prints; with --ndjson and --csv an
+object for each line and a summary in the end (docs/json.md).";
 
 #[derive(clap::Args)]
-#[command(group = clap::ArgGroup::new("input").args(["data", "file", "ndjson"]))]
+#[command(group = clap::ArgGroup::new("input").args(["data", "file", "ndjson", "csv"]))]
+#[command(group = clap::ArgGroup::new("many").args(["ndjson", "csv"]))]
 pub(crate) struct SubmitArgs {
     /// What sort of task: image.resize
-    #[arg(value_name = "KIND", required_unless_present = "ndjson")]
+    #[arg(value_name = "KIND", required_unless_present = "many")]
     kind: Option<String>,
     /// The payload
     #[arg(short, long, value_name = "TEXT")]
@@ -57,20 +63,30 @@ pub(crate) struct SubmitArgs {
     /// File with a task in each line; - is stdin
     #[arg(long, value_name = "FILE")]
     ndjson: Option<PathBuf>,
+    /// File with a header and a task in each row; - is stdin
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// With --csv, what stands between the fields: a character, or \t
+    #[arg(long, value_name = "CHAR", default_value = ",", value_parser = delimiter)]
+    #[arg(requires = "csv")]
+    delimiter: u8,
     /// The task's id; submitting it again changes nothing [default: a new UUIDv7]
-    #[arg(long, value_name = "ID", conflicts_with = "ndjson")]
+    #[arg(long, value_name = "ID", conflicts_with = "many")]
     id: Option<String>,
-    /// With --ndjson, ids are this and the number of the line
-    #[arg(long, value_name = "PREFIX", requires = "ndjson")]
+    /// With --ndjson or --csv, ids are this and the number of the line
+    #[arg(long, value_name = "PREFIX", requires = "many")]
     id_prefix: Option<String>,
-    /// With --ndjson, tasks that may be unconfirmed at once
-    #[arg(long, value_name = "N", default_value = "500", requires = "ndjson")]
+    /// With --ndjson or --csv, pass over this many lines, to go on where it ended
+    #[arg(long, value_name = "LINES", default_value = "0", requires = "many")]
+    skip: u64,
+    /// With --ndjson or --csv, tasks that may be unconfirmed at once
+    #[arg(long, value_name = "N", default_value = "500", requires = "many")]
     window: usize,
     /// How long to try to get a confirm, reconnecting where needed
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = when::duration)]
     patience: Duration,
     /// Wait for the task's end and print its result
-    #[arg(long, conflicts_with = "ndjson")]
+    #[arg(long, conflicts_with = "many")]
     wait: bool,
     /// How long to wait at most
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = when::duration)]
@@ -79,11 +95,16 @@ pub(crate) struct SubmitArgs {
     options: TaskOptions,
 }
 
-pub(crate) async fn run(args: SubmitArgs, reach: &Reach, output: &Output) -> Result<Exit, Failure> {
-    if let Some(file) = &args.ndjson {
+pub(crate) async fn run(
+    mut args: SubmitArgs,
+    reach: &Reach,
+    output: &Output,
+) -> Result<Exit, Failure> {
+    if let Some((file, format)) = many(&mut args) {
+        let source = Source { file, format, skip: args.skip };
         let given = Given { kind: args.kind, id_prefix: args.id_prefix, options: args.options };
         let flow = Flow { window: args.window, patience: args.patience };
-        return batch::run(file, given, flow, reach, output).await;
+        return batch::run(source, given, flow, reach, output).await;
     }
     let task = task(&args)?;
     let producer = reach.producer(args.patience).await?;
@@ -103,11 +124,26 @@ pub(crate) async fn run(args: SubmitArgs, reach: &Reach, output: &Output) -> Res
     }
     let id = producer.submit(task).await?;
     match output.is_json() {
-        true => output.json(&serde_json::json!({ "id": id.as_str() })),
+        true => output.json(&json::Submitted { id: id.as_str() }),
         false => output.line(id.as_str()),
     }
     producer.close().await;
     Ok(Exit::Done)
+}
+
+/// The file of many tasks, if there is one.
+fn many(args: &mut SubmitArgs) -> Option<(PathBuf, Format)> {
+    let table = Format::Csv { delimiter: args.delimiter, has_options: args.kind.is_none() };
+    let csv = args.csv.take().map(|file| (file, table));
+    csv.or(args.ndjson.take().map(|file| (file, Format::Lines)))
+}
+
+fn delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        b"\\t" => Ok(b'\t'),
+        &[byte] if byte.is_ascii() && !b"\"\r\n".contains(&byte) => Ok(byte),
+        _ => Err("write one ASCII character, or \\t".to_owned()),
+    }
 }
 
 /// The task that the command line describes, all rules checked.

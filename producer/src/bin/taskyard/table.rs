@@ -16,6 +16,14 @@ impl Cell {
     pub(crate) fn toned(tone: Tone, text: impl Into<String>) -> Self {
         Self { text: text.into(), tone }
     }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn tone(&self) -> Tone {
+        self.tone
+    }
 }
 
 impl<T: Into<String>> From<T> for Cell {
@@ -37,15 +45,27 @@ impl Table {
         self.rows.is_empty()
     }
 
+    pub(crate) fn head(&self) -> &[&'static str] {
+        &self.head
+    }
+
+    pub(crate) fn rows(&self) -> &[Vec<Cell>] {
+        &self.rows
+    }
+
+    /// How wide each column is, in characters.
+    pub(crate) fn widths(&self) -> Vec<usize> {
+        let widths = (0..self.head.len()).map(|column| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            let widest = cells.map(|cell| width(&cell.text)).max().unwrap_or(0);
+            widest.max(width(self.head[column]))
+        });
+        widths.collect()
+    }
+
     /// The table as text, ending with a line break.
     pub(crate) fn render(&self, is_coloured: bool) -> String {
-        let widths: Vec<usize> = (0..self.head.len())
-            .map(|column| {
-                let cells = self.rows.iter().filter_map(|row| row.get(column));
-                let widest = cells.map(|cell| width(&cell.text)).max().unwrap_or(0);
-                widest.max(width(self.head[column]))
-            })
-            .collect();
+        let widths = self.widths();
         let head: Vec<Cell> = self.head.iter().map(|&h| Cell::toned(Tone::Head, h)).collect();
         let mut text = String::new();
         for row in std::iter::once(&head).chain(&self.rows) {

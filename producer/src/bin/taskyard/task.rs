@@ -2,49 +2,8 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Output, Tone};
 use crate::table::{Cell, Table, brief};
 use crate::when;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value, json};
 use taskyard_common::store::TaskView;
 use taskyard_model::{State, TaskId, Timestamp};
-
-/// The fields of `--json`, in this order; all of them are always there.
-const FIELDS: [&str; 24] = [
-    "id",
-    "state",
-    "kind",
-    "pool",
-    "priority",
-    "tenant",
-    "attempt",
-    "failures",
-    "losses",
-    "max_attempts",
-    "max_losses",
-    "worker",
-    "submitted_at",
-    "dispatched_at",
-    "started_at",
-    "finished_at",
-    "next_at",
-    "progress",
-    "progress_note",
-    "result_type",
-    "result_bytes",
-    "error",
-    "error_kind",
-    "reason",
-];
-const NUMBERS: [&str; 8] = [
-    "priority",
-    "attempt",
-    "failures",
-    "losses",
-    "max_attempts",
-    "max_losses",
-    "progress",
-    "result_bytes",
-];
 
 /// How a state looks to those who see colours.
 pub(crate) fn tone(state: Option<State>) -> Tone {
@@ -57,47 +16,29 @@ pub(crate) fn tone(state: Option<State>) -> Tone {
     }
 }
 
-/// Bytes as JSON: `name` if they are UTF-8, else `name_base64`.
-pub(crate) fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => object.insert(name.to_owned(), text.into()),
-        Err(_) => object.insert(format!("{name}_base64"), STANDARD.encode(bytes).into()),
-    };
-}
-
-/// A task's record for programs.
-pub(crate) fn json(view: &TaskView) -> Value {
-    let mut object = Map::new();
-    for name in FIELDS {
-        let text = view.fields.text(name);
-        let value = match name {
-            "id" => view.id.as_str().into(),
-            _ if name.ends_with("_at") => view.fields.instant(name).map(Timestamp::as_ms).into(),
-            _ if NUMBERS.contains(&name) => view.fields.number::<u64>(name).into(),
-            _ if text.is_empty() => Value::Null,
-            _ => text.into(),
-        };
-        object.insert(name.to_owned(), value);
-    }
-    if view.state() == Some(State::Succeeded) {
-        put_bytes(&mut object, "result", &view.result());
-    } else {
-        object.insert("result".to_owned(), Value::Null);
-    }
-    Value::Object(object)
-}
-
-/// A task that there is no record of, for programs.
-pub(crate) fn unknown_json(id: &TaskId) -> Value {
-    json!({ "id": id.as_str(), "state": null })
-}
-
 /// What to say when there is no record of a task.
 pub(crate) fn unknown(id: &TaskId) -> Failure {
     Failure::new(Exit::NoSuchTask, format!("no such task: {id}")).hint(
         "ids are remembered for 1 h after success and 7 d after any other end; a new one is known \
          as soon as a dispatcher has taken it in",
     )
+}
+
+/// What somebody may want to do who sees this task.
+pub(crate) fn hint(view: &TaskView) -> Option<&'static str> {
+    match view.state()? {
+        // All reasons that a dispatcher gives are of workers that do not take it.
+        State::Queued | State::Delayed | State::Retrying
+            if view.fields.text("reason").contains("worker") =>
+        {
+            Some("`taskyard workers` shows which there are and what they take")
+        }
+        State::Failed => Some("mend the cause, and `taskyard dead replay` gives it another life"),
+        State::Expired => {
+            Some("it was not started within its --expires: more workers, or a longer time")
+        }
+        _ => None,
+    }
 }
 
 /// A table of tasks.
@@ -110,8 +51,6 @@ pub(crate) fn row(view: &TaskView, now: Timestamp) -> Vec<Cell> {
     let fields = &view.fields;
     let since = ["finished_at", "started_at", "dispatched_at", "submitted_at"];
     let since = since.iter().find_map(|name| fields.instant(name));
-    let note = [fields.text("error"), fields.text("reason"), fields.text("progress_note")];
-    let note = note.into_iter().find(|note| !note.is_empty()).unwrap_or_default();
     vec![
         view.id.as_str().into(),
         Cell::toned(tone(view.state()), fields.text("state")),
@@ -119,8 +58,50 @@ pub(crate) fn row(view: &TaskView, now: Timestamp) -> Vec<Cell> {
         fields.text("attempt").into(),
         fields.text("worker").into(),
         since.map_or(String::new(), |at| when::relative(at, now)).into(),
-        Cell::toned(Tone::Faint, brief(note, 60)),
+        Cell::toned(Tone::Faint, brief(note(view), 60)),
     ]
+}
+
+/// A table of tasks with nothing left out.
+pub(crate) fn long_table() -> Table {
+    Table::new(&[
+        "ID",
+        "STATE",
+        "KIND",
+        "POOL",
+        "TENANT",
+        "PRIORITY",
+        "ATTEMPT",
+        "FAILURES",
+        "LOSSES",
+        "WORKER",
+        "SUBMITTED",
+        "STARTED",
+        "FINISHED",
+        "RAN",
+        "NOTE",
+    ])
+}
+
+/// A task's row in it.
+pub(crate) fn long_row(view: &TaskView) -> Vec<Cell> {
+    let fields = &view.fields;
+    let at = |name| fields.instant(name).map_or(String::new(), when::utc);
+    let ran = fields.instant("started_at").zip(fields.instant("finished_at"));
+    let mut row: Vec<Cell> =
+        vec![view.id.as_str().into(), Cell::toned(tone(view.state()), fields.text("state"))];
+    let texts = ["kind", "pool", "tenant", "priority", "attempt", "failures", "losses", "worker"];
+    row.extend(texts.map(|name| fields.text(name).into()));
+    row.extend(["submitted_at", "started_at", "finished_at"].map(|name| at(name).into()));
+    row.push(ran.map_or(String::new(), |(from, to)| when::rough(to.since(from))).into());
+    row.push(Cell::toned(Tone::Faint, brief(note(view), usize::MAX)));
+    row
+}
+
+/// What there is to say of a task in one line.
+fn note(view: &TaskView) -> &str {
+    let notes = ["error", "reason", "progress_note"].map(|name| view.fields.text(name));
+    notes.into_iter().find(|note| !note.is_empty()).unwrap_or_default()
 }
 
 /// The row of a task that there is no record of.

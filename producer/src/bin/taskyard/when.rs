@@ -31,6 +31,16 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(sum))
 }
 
+/// Reads a duration between two looks at what dispatchers write once a second.
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        short if short < Duration::from_millis(100) => {
+            Err("the shortest interval is 100ms".to_owned())
+        }
+        interval => Ok(interval),
+    }
+}
+
 /// Reads `+5m` (from now), `2024-02-29T12:00:00Z` (or with `+02:00`), or milliseconds since 1970.
 pub(crate) fn instant(text: &str) -> Result<Timestamp, String> {
     if let Some(after) = text.strip_prefix('+') {
@@ -42,6 +52,18 @@ pub(crate) fn instant(text: &str) -> Result<Timestamp, String> {
             format!(
                 "{text:?} is no instant: write +5m (from now), 2024-02-29T12:00:00Z, or \
                  milliseconds since 1970"
+            )
+        }),
+    }
+}
+
+/// Reads `1h` (ago), or an instant as [`instant`] does (a number alone is milliseconds ago).
+pub(crate) fn since(text: &str) -> Result<Timestamp, String> {
+    match duration(text) {
+        Ok(ago) => Ok(taskyard_common::now() - ago),
+        Err(_) => instant(text).map_err(|_| {
+            format!(
+                "{text:?} is neither a duration (30s, 2h, 7d) nor an instant (2024-02-29T12:00:00Z)"
             )
         }),
     }
@@ -158,6 +180,12 @@ mod tests {
     }
 
     #[test]
+    fn intervals_are_not_too_short() {
+        assert_eq!(interval("2s"), Ok(Duration::from_secs(2)));
+        assert!(interval("10ms").unwrap_err().contains("100ms"));
+    }
+
+    #[test]
     fn instants_are_read() {
         let ms = |text: &str| instant(text).map(Timestamp::as_ms);
         assert_eq!(ms("1700000000000"), Ok(1_700_000_000_000));
@@ -180,6 +208,14 @@ mod tests {
         ] {
             assert!(ms(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_past_is_a_duration_ago_or_an_instant() {
+        let ago = taskyard_common::now().since(since("2h").unwrap());
+        assert!((7_200..7_260).contains(&ago.as_secs()), "{ago:?}");
+        assert_eq!(since("2024-02-29T12:00:00Z").map(Timestamp::as_ms), Ok(1_709_208_000_000));
+        assert!(since("yesterday").unwrap_err().contains("2h"));
     }
 
     #[test]

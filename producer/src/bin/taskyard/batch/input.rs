@@ -1,6 +1,11 @@
+mod lines;
+mod rows;
+
 use crate::exit::Failure;
+use lines::Lines;
+use rows::Rows;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 use taskyard_model::PAYLOAD_BYTES_MAX;
 use tokio::sync::mpsc;
@@ -9,6 +14,22 @@ use tokio::sync::mpsc;
 const LINES_AHEAD: usize = 256;
 /// The longest line: the largest payload in base64, and what else a line may say.
 const LINE_BYTES_MAX: usize = PAYLOAD_BYTES_MAX * 4 / 3 + 1024 * 1024;
+/// Bytes asked of the system at once.
+const BUFFER_BYTES: usize = 1 << 16;
+
+/// How tasks are written in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// One in each line.
+    Lines,
+    /// One in each row, under a header.
+    Csv {
+        /// What stands between the fields.
+        delimiter: u8,
+        /// Whether columns named like options are options, or part of the payload like all others.
+        has_options: bool,
+    },
+}
 
 /// A file that is read line by line on a thread of its own, which the end of the process ends.
 pub(super) struct Input {
@@ -18,105 +39,54 @@ pub(super) struct Input {
     pub(super) bytes: Option<u64>,
 }
 
-/// A line of a file.
+/// A line of a file, or a row of a table.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line {
-    /// From 1.
+    /// From 1; a row that goes on over several lines has the number of its first.
     pub(super) number: u64,
-    /// Without its line break; empty if there is nothing in it but white space.
-    pub(super) text: Vec<u8>,
+    /// Without its line break; empty if there is nothing in it but white space. An error is this line's
+    /// own and no other's.
+    pub(super) text: Result<Vec<u8>, String>,
     /// With its line break.
     pub(super) read_bytes: u64,
 }
 
 impl Input {
-    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+    pub(super) fn open(path: &Path, format: Format) -> Result<Self, Failure> {
         if path == Path::new("-") {
-            return Ok(Self { lines: read(BufReader::new(io::stdin())), bytes: None });
+            return Ok(Self { lines: start(io::stdin(), format), bytes: None });
         }
         let wrong = |error| Failure::usage(format!("{} cannot be read: {error}", path.display()));
         let file = File::open(path).map_err(wrong)?;
         let metadata = file.metadata().map_err(wrong)?;
         let bytes = metadata.is_file().then_some(metadata.len());
-        Ok(Self { lines: read(BufReader::with_capacity(1 << 16, file)), bytes })
+        Ok(Self { lines: start(file, format), bytes })
     }
 }
 
-fn read(input: impl BufRead + Send + 'static) -> mpsc::Receiver<Result<Line, String>> {
+/// Begins to read.
+fn start(
+    input: impl Read + Send + 'static,
+    format: Format,
+) -> mpsc::Receiver<Result<Line, String>> {
     let (sender, lines) = mpsc::channel(LINES_AHEAD);
-    std::thread::spawn(move || {
-        let lines = Lines { input, number: 0, is_over: false };
-        for line in lines {
-            // Nobody wants more.
-            if sender.blocking_send(line).is_err() {
-                return;
-            }
+    std::thread::spawn(move || match format {
+        Format::Lines => pass(Lines::new(BufReader::with_capacity(BUFFER_BYTES, input)), &sender),
+        Format::Csv { delimiter, has_options } => {
+            pass(Rows::new(input, delimiter, has_options), &sender);
         }
     });
     lines
 }
 
-struct Lines<R> {
-    input: R,
-    number: u64,
-    is_over: bool,
-}
-
-impl<R: BufRead> Iterator for Lines<R> {
-    type Item = Result<Line, String>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.is_over {
-            return None;
+fn pass(
+    lines: impl Iterator<Item = Result<Line, String>>,
+    sender: &mpsc::Sender<Result<Line, String>>,
+) {
+    for line in lines {
+        // Nobody wants more.
+        if sender.blocking_send(line).is_err() {
+            return;
         }
-        self.number += 1;
-        let mut text = Vec::new();
-        let limit = LINE_BYTES_MAX as u64 + 1;
-        match (&mut self.input).take(limit).read_until(b'\n', &mut text) {
-            Ok(0) => None,
-            Ok(bytes) if bytes as u64 == limit && text.last() != Some(&b'\n') => {
-                self.is_over = true;
-                Some(Err(format!("line {} is longer than any task may be", self.number)))
-            }
-            Ok(bytes) => {
-                while text.last().is_some_and(|&byte| byte == b'\n' || byte == b'\r') {
-                    text.pop();
-                }
-                if text.iter().all(u8::is_ascii_whitespace) {
-                    text.clear();
-                }
-                Some(Ok(Line { number: self.number, text, read_bytes: bytes as u64 }))
-            }
-            Err(error) => {
-                self.is_over = true;
-                Some(Err(format!("line {} cannot be read: {error}", self.number)))
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_numbered_and_empty_ones_have_no_text() {
-        let input = &b"a\r\n\n  \nlast"[..];
-        let lines: Vec<_> =
-            Lines { input, number: 0, is_over: false }.map(Result::unwrap).collect();
-        let expect =
-            |number, text: &[u8], read_bytes| Line { number, text: text.into(), read_bytes };
-        assert_eq!(
-            lines,
-            [expect(1, b"a", 3), expect(2, b"", 1), expect(3, b"", 3), expect(4, b"last", 4)]
-        );
-    }
-
-    #[test]
-    fn a_line_without_end_is_an_error() {
-        let input = BufReader::new(io::repeat(b'x'));
-        let mut lines = Lines { input, number: 0, is_over: false };
-        assert!(lines.next().unwrap().unwrap_err().contains("line 1"));
-        assert!(lines.next().is_none());
     }
 }

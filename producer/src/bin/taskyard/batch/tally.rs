@@ -1,6 +1,6 @@
+use crate::json;
 use crate::output::Output;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::json;
 use std::time::{Duration, Instant};
 use taskyard_model::TaskId;
 
@@ -10,7 +10,10 @@ const REDRAWS_HZ: u8 = 10;
 /// What became of a line.
 pub(super) enum Fate {
     Accepted,
-    NotAccepted(String),
+    /// It will never be accepted as it is.
+    Wrong(String),
+    /// It was not accepted for a reason of RabbitMQ's.
+    Refused(String),
     /// Nobody knows.
     Unknown(String),
 }
@@ -21,6 +24,8 @@ pub(super) struct Tally<'a> {
     bar: ProgressBar,
     begun: Instant,
     last_line: u64,
+    /// The first line that would be worth another try.
+    first_open: Option<u64>,
     accepted: u64,
     not_accepted: u64,
     unknown: u64,
@@ -42,8 +47,16 @@ impl<'a> Tally<'a> {
                 .expect("the template is a constant")
                 .progress_chars("━╸ "),
         );
-        let begun = Instant::now();
-        Self { output, bar, begun, last_line: 0, accepted: 0, not_accepted: 0, unknown: 0 }
+        Self {
+            output,
+            bar,
+            begun: Instant::now(),
+            last_line: 0,
+            first_open: None,
+            accepted: 0,
+            not_accepted: 0,
+            unknown: 0,
+        }
     }
 
     /// A line was read.
@@ -57,42 +70,48 @@ impl<'a> Tally<'a> {
         self.last_line
     }
 
-    /// A line has its outcome.
-    pub(super) fn settled(&mut self, number: u64, id: Option<&TaskId>, fate: &Fate) {
-        let id = id.map(TaskId::as_str);
-        let (error, is_unknown) = match fate {
-            Fate::Accepted => {
-                self.accepted += 1;
-                if self.output.is_json() {
-                    self.output.json(&json!({ "line": number, "id": id, "ok": true }));
-                }
-                return self.show();
-            }
-            Fate::NotAccepted(error) => {
-                self.not_accepted += 1;
-                (error, false)
-            }
-            Fate::Unknown(error) => {
-                self.unknown += 1;
-                (error, true)
-            }
-        };
-        match self.output.is_json() {
-            true => self.output.json(&json!({
-                "line": number, "id": id, "ok": false, "error": error, "unknown": is_unknown,
-            })),
-            false => {
-                self.bar.suspend(|| self.output.error(&format!("line {number}: {error}"), None))
-            }
-        }
-        self.show();
+    /// Lines up to this one need no other try: they are accepted, or will never be.
+    pub(super) fn done_up_to(&self) -> u64 {
+        self.first_open.map_or(self.last_line, |first| first.saturating_sub(1))
     }
 
-    fn show(&self) {
-        if !self.bar.is_hidden() {
-            let rate = rate(self.accepted, self.begun.elapsed());
-            self.bar.set_message(format!("{} accepted, {rate}/s", self.accepted));
+    /// A line has its outcome.
+    pub(super) fn settled(&mut self, number: u64, id: Option<&TaskId>, fate: &Fate) {
+        let (error, is_unknown) = match fate {
+            Fate::Accepted => (None, false),
+            Fate::Wrong(error) | Fate::Refused(error) => (Some(error.as_str()), false),
+            Fate::Unknown(error) => (Some(error.as_str()), true),
+        };
+        match fate {
+            Fate::Accepted => self.accepted += 1,
+            Fate::Wrong(_) | Fate::Refused(_) => self.not_accepted += 1,
+            Fate::Unknown(_) => self.unknown += 1,
         }
+        if matches!(fate, Fate::Refused(_) | Fate::Unknown(_)) {
+            self.first_open = Some(self.first_open.map_or(number, |first| first.min(number)));
+        }
+        if self.output.is_json() {
+            let (id, ok) = (id.map(TaskId::as_str), error.is_none());
+            self.output.json(&json::Line { line: number, id, ok, error, unknown: is_unknown });
+        } else if let Some(error) = error {
+            self.bar.suspend(|| self.output.error(&format!("line {number}: {error}"), None));
+        }
+    }
+
+    /// Shows the counts as they are now.
+    pub(super) fn show(&self) {
+        if self.bar.is_hidden() {
+            return;
+        }
+        let mut text = format!("{} confirmed", grouped(self.accepted));
+        if self.not_accepted > 0 {
+            text += &format!(", {} refused", grouped(self.not_accepted));
+        }
+        if self.unknown > 0 {
+            text += &format!(", {} unknown", grouped(self.unknown));
+        }
+        let rate = rate(self.accepted, self.begun.elapsed());
+        self.bar.set_message(format!("{text}, {}/s", grouped(rate)));
     }
 
     /// Whether every line that had something in it was accepted.
@@ -100,18 +119,18 @@ impl<'a> Tally<'a> {
         self.not_accepted == 0 && self.unknown == 0
     }
 
-    /// Says in the end how it went.
-    pub(super) fn sum_up(&self) {
+    /// Says in the end how it went; `is_read`: whether the file was read to its end.
+    pub(super) fn sum_up(&self, is_read: bool) {
         self.bar.finish_and_clear();
         let Self { accepted, not_accepted, unknown, .. } = *self;
         let lines = accepted + not_accepted + unknown;
         let elapsed = self.begun.elapsed();
         if self.output.is_json() {
             let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-            return self.output.json(&json!({ "summary": {
-                "lines": lines, "accepted": accepted, "not_accepted": not_accepted,
-                "unknown": unknown, "ms": ms,
-            }}));
+            let (skip, complete) = (self.done_up_to(), is_read);
+            let summary =
+                json::Summary { lines, accepted, not_accepted, unknown, skip, complete, ms };
+            return self.output.json(&json::Done { summary });
         }
         let mut text = format!("{accepted} of {lines} tasks accepted");
         if not_accepted > 0 {
@@ -129,4 +148,9 @@ impl<'a> Tally<'a> {
 fn rate(tasks: u64, elapsed: Duration) -> u64 {
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
     tasks.saturating_mul(1_000) / ms
+}
+
+/// A number that can be read at a glance: `1,234,567`.
+fn grouped(number: u64) -> String {
+    indicatif::HumanCount(number).to_string()
 }
