@@ -80,7 +80,9 @@ fn flags_of_the_readme_are_those_of_the_programs() {
     }
     let client = [&["submit"][..], &["ls"], &["dead", "replay"]].map(|args| help("taskyard", args));
     let known = &servers | &flags(&(client.concat() + &help("taskyard-bench", &[])));
-    for document in ["README.md", "ARCHITECTURE.md", "docs/wire.md", "docs/operations.md"] {
+    let documents =
+        ["README.md", "ARCHITECTURE.md", "docs/handlers.md", "docs/wire.md", "docs/operations.md"];
+    for document in documents {
         // Those of cargo.
         let foreign = ["--release", "--test", "--locked"];
         let named = flags(&read(document));
@@ -159,6 +161,24 @@ fn headers_and_short_names_are_documented() {
     assert!(names.len() > 50, "{names:?}");
     for name in names {
         assert!(named.contains(&name), "docs/wire.md does not name {name}");
+    }
+}
+
+#[test]
+fn keys_of_handlers_files_are_documented() {
+    let named: BTreeSet<String> = quoted(&read("docs/handlers.md")).into_iter().collect();
+    let keys = read("worker/src/bin/taskyard-worker/handlers/keys.rs");
+    let (_, keys) = keys.split_once("const KEYS: ").expect("it is there");
+    let (keys, _) = keys.split_once("];").expect("it is there");
+    let keys = strings_after(keys, "\"");
+    assert!(keys.len() > 10, "{keys:?}");
+    for key in keys {
+        assert!(named.contains(&key), "docs/handlers.md does not name {key}");
+    }
+    let http = read("worker/src/bin/taskyard-worker/http.rs");
+    let lower: BTreeSet<String> = named.iter().map(|name| name.to_lowercase()).collect();
+    for header in strings_after(&http, "from_static(\"") {
+        assert!(lower.contains(&header), "docs/handlers.md does not name {header}");
     }
 }
 

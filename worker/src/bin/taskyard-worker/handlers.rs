@@ -1,176 +1,179 @@
-//! The handlers file: which program runs which kind.
+//! The handlers file: what runs which kind. `docs/handlers.md` describes every key.
 //!
 //! ```toml
 //! [[handler]]
 //! kind = "image.resize"              # or a pattern: image.*, image.#
 //! exec = ["convert", "-", "-resize", "200x", "-"]
 //! timeout_ms = 60000                 # optional, besides the task's own limit
-//! dir = "/srv/images"                # optional
-//! env = { MAGICK_THREAD_LIMIT = "1" } # optional
 //! ```
 
-use crate::exec::{Attempt, Program};
-use anyhow::Context as _;
-use serde::Deserialize;
-use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
-use taskyard_worker::{Context, WorkerBuilder};
+mod endpoint;
+mod keys;
+mod program;
+#[cfg(test)]
+mod tests;
 
-/// The whole file; its handlers are read one by one, so that all problems are found.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    handler: Vec<toml::Table>,
+use crate::attempt::Attempt;
+use crate::exec::Exec;
+use crate::gate::Gate;
+use crate::http::Http;
+use crate::program::Program;
+use crate::resident::Resident;
+use anyhow::Context as _;
+use keys::Keys;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Once};
+use std::time::Duration;
+use taskyard_worker::{Context, Reply, TaskError, WorkerBuilder};
+
+/// What a handler may do; it does one of them.
+const ACTIONS: [&str; 3] = ["exec", "http", "resident"];
+
+/// What runs the tasks of a kind.
+struct Handler {
+    kind: String,
+    gate: Gate,
+    action: Action,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    kind: String,
-    exec: Vec<String>,
-    timeout_ms: Option<u64>,
-    dir: Option<PathBuf>,
-    #[serde(default)]
-    env: BTreeMap<String, String>,
+enum Action {
+    Exec(Exec),
+    Http(Http),
+    Resident(Resident),
+}
+
+impl Handler {
+    async fn run(&self, attempt: Attempt) -> Result<Reply, TaskError> {
+        let _place = self.gate.enter(&attempt.cancelled).await?;
+        match &self.action {
+            Action::Exec(exec) => exec.run(attempt).await,
+            Action::Http(http) => http.run(attempt).await,
+            Action::Resident(resident) => resident.run(attempt).await,
+        }
+    }
 }
 
 /// Adds a handler for each entry of the file.
-pub(crate) fn add(mut builder: WorkerBuilder, file: &Path) -> anyhow::Result<WorkerBuilder> {
+pub(crate) fn add(
+    mut builder: WorkerBuilder,
+    file: &Path,
+    tls_ca: Option<&Path>,
+) -> anyhow::Result<WorkerBuilder> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("the handlers file {} cannot be read", file.display()))?;
-    let programs = parse(&text).with_context(|| format!("the handlers file {}", file.display()))?;
-    for (kind, program) in programs {
-        let program = Arc::new(program);
-        builder = builder.raw_handler(kind, move |ctx: Context, payload| {
-            let program = Arc::clone(&program);
-            async move { program.run(Attempt::new(&ctx, payload)).await }
+    let client = || crate::http::client(tls_ca).context("a client for HTTP");
+    let handlers =
+        parse(&text, client).with_context(|| format!("the handlers file {}", file.display()))?;
+    for handler in handlers {
+        let handler = Arc::new(handler);
+        builder = builder.raw_handler(handler.kind.clone(), move |ctx: Context, payload| {
+            let handler = Arc::clone(&handler);
+            async move { handler.run(Attempt::new(&ctx, payload)).await }
         });
     }
     Ok(builder)
 }
 
+/// A handler that was read, and is not put together yet.
+struct Draft {
+    kind: String,
+    timeout: Option<Duration>,
+    concurrency: Option<u32>,
+    task: DraftAction,
+}
+
+enum DraftAction {
+    Exec(Program),
+    Http(endpoint::Endpoint),
+    Resident(Program, Option<u64>),
+}
+
 /// Reads and checks all entries.
-fn parse(text: &str) -> anyhow::Result<Vec<(String, Program)>> {
-    let file: File = toml::from_str(text)?;
-    let (mut programs, mut problems) = (Vec::new(), Vec::new());
-    if file.handler.is_empty() {
-        problems.push("there is no [[handler]]".to_owned());
-    }
-    for (n, table) in file.handler.into_iter().enumerate() {
-        let name = match table.get("kind").and_then(toml::Value::as_str) {
-            Some(kind) => format!("handler {} ({kind})", n + 1),
-            None => format!("handler {}", n + 1),
-        };
-        match table.try_into::<Entry>() {
-            Ok(entry) => {
-                let found = check(&entry);
-                problems.extend(found.into_iter().map(|problem| format!("{name}: {problem}")));
-                let timeout = entry.timeout_ms.map(Duration::from_millis);
-                let Entry { kind, exec, dir, env, .. } = entry;
-                programs.push((kind, Program { exec, timeout, dir, env }));
+///
+/// # Errors
+/// All that is wrong with any of them.
+fn parse(
+    text: &str,
+    client: impl FnOnce() -> anyhow::Result<reqwest::Client>,
+) -> anyhow::Result<Vec<Handler>> {
+    let mut file: toml::Table = toml::from_str(text)?;
+    let (mut drafts, mut problems, mut secrets) = (Vec::new(), Vec::new(), BTreeSet::new());
+    match file.remove("handler").map(toml::Value::try_into::<Vec<toml::Table>>) {
+        None => problems.push("there is no [[handler]]".to_owned()),
+        Some(Err(_)) => problems.push("handler is no list: write [[handler]]".to_owned()),
+        Some(Ok(tables)) => {
+            for (number, table) in (1..).zip(tables) {
+                let mut keys = Keys::of(number, table);
+                drafts.extend(draft(&mut keys));
+                problems.append(&mut keys.problems);
+                secrets.append(&mut keys.secrets);
             }
-            Err(error) => problems.push(format!("{name}: {}", error.message())),
         }
     }
+    problems.extend(file.keys().map(|key| format!("there is no key {key}; write [[handler]]")));
     anyhow::ensure!(problems.is_empty(), "{}", problems.join("; "));
-    Ok(programs)
+    let has_endpoints = drafts.iter().any(|draft| matches!(draft.task, DraftAction::Http(_)));
+    let client = if has_endpoints { Some(client()?) } else { None };
+    Ok(drafts.into_iter().filter_map(|draft| draft.finish(&secrets, client.as_ref())).collect())
 }
 
-/// What is wrong with an entry.
-fn check(entry: &Entry) -> Vec<String> {
-    let mut problems = Vec::new();
-    if let Err(error) = taskyard_model::Pattern::new(&entry.kind) {
-        problems.push(error.to_string());
-    }
-    if entry.timeout_ms == Some(0) {
-        problems.push("timeout_ms must be at least 1".to_owned());
-    }
-    if let Some(dir) = entry.dir.as_ref().filter(|dir| !dir.is_dir()) {
-        problems.push(format!("dir {} is no directory", dir.display()));
-    }
-    match entry.exec.first().map(String::as_str) {
-        None | Some("") => problems.push("exec names no program".to_owned()),
-        Some(program) if !can_be_run(program, entry.dir.as_deref()) => {
-            problems.push(format!("the program {program:?} cannot be found"));
+/// Reads one entry; `None` where something is missing. All that is wrong is in `keys` then.
+fn draft(keys: &mut Keys) -> Option<Draft> {
+    let kind = keys.take::<String>("kind");
+    match &kind {
+        None if !keys.has_problems() => keys.problem("kind is missing"),
+        None => {}
+        Some(kind) => {
+            if let Err(error) = taskyard_model::Pattern::new(kind) {
+                keys.problem(error.to_string());
+            }
         }
-        Some(_) => {}
     }
-    problems
-}
-
-/// Whether there is such a program: on the PATH, or where it says.
-fn can_be_run(program: &str, dir: Option<&Path>) -> bool {
-    let is_program = |path: &Path| {
-        path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    let timeout = keys.number("timeout_ms").map(Duration::from_millis);
+    let concurrency = keys.small_number("concurrency");
+    let task = match ACTIONS.into_iter().filter(|name| keys.has(name)).collect::<Vec<_>>()[..] {
+        ["exec"] => program::read("exec", keys).map(DraftAction::Exec),
+        ["http"] => endpoint::read(keys).map(DraftAction::Http),
+        ["resident"] => {
+            let recycle_after = keys.number("recycle_after");
+            program::read("resident", keys).map(|p| DraftAction::Resident(p, recycle_after))
+        }
+        [] => {
+            keys.problem("what is it to do? Say exec, http or resident");
+            return None;
+        }
+        [..] => {
+            keys.problem("exec, http and resident exclude each other: make it several handlers");
+            return None;
+        }
     };
-    if program.contains('/') {
-        // A relative one is looked for in `dir` when it is run, as the system does.
-        let path = dir.map_or_else(|| PathBuf::from(program), |dir| dir.join(program));
-        return is_program(&path);
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| is_program(&folder.join(program)))
+    keys.refuse_the_rest();
+    Some(Draft { kind: kind?, timeout, concurrency, task: task? })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_whole_entry_is_read() {
-        let text = r#"
-            [[handler]]
-            kind = "image.#"
-            exec = ["sh", "-c", "cat"]
-            timeout_ms = 5
-            dir = "/"
-            env = { A = "b" }
-        "#;
-        let programs = parse(text).unwrap();
-        let (kind, program) = &programs[0];
-        assert_eq!(
-            (kind.as_str(), &program.exec[..]),
-            ("image.#", &["sh", "-c", "cat"].map(String::from)[..])
-        );
-        assert_eq!(program.timeout, Some(Duration::from_millis(5)));
-        assert_eq!(program.env["A"], "b");
-    }
-
-    #[test]
-    fn all_problems_are_reported_together() {
-        let text = r#"
-            [[handler]]
-            kind = "a b"
-            exec = []
-            timeout_ms = 0
-            dir = "/none"
-            [[handler]]
-            kind = "x"
-            exec = ["no-such-program-here"]
-            [[handler]]
-            kind = "y"
-            exec = ["/none/such"]
-            [[handler]]
-            kind = "z"
-            exek = ["sh"]
-        "#;
-        let error = format!("{:#}", parse(text).err().unwrap());
-        for part in [
-            "' '",
-            "names no program",
-            "at least 1",
-            "/none is no",
-            "no-such",
-            "/none/such",
-            "exek",
-        ] {
-            assert!(error.contains(part), "{part}: {error}");
-        }
-        assert!(parse("").is_err());
-        assert!(parse("[[handlers]]").is_err());
+impl Draft {
+    /// `None` only where an endpoint has no client, which is made where there is one.
+    fn finish(
+        self,
+        secrets: &BTreeSet<String>,
+        client: Option<&reqwest::Client>,
+    ) -> Option<Handler> {
+        let Self { kind, timeout, concurrency, task } = self;
+        // What was given to one handler is that one's alone.
+        let hide = |program| Program { hidden: secrets.clone(), ..program };
+        let action = match task {
+            DraftAction::Exec(program) => {
+                Action::Exec(Exec { program: hide(program), timeout, warned: Once::new() })
+            }
+            DraftAction::Resident(program, recycle_after) => {
+                Action::Resident(Resident::new(hide(program), timeout, recycle_after))
+            }
+            DraftAction::Http(endpoint) => {
+                let endpoint::Endpoint { url, headers } = endpoint;
+                Action::Http(Http { client: client?.clone(), url, headers, timeout })
+            }
+        };
+        Some(Handler { kind, gate: Gate::new(concurrency), action })
     }
 }
