@@ -15,7 +15,8 @@ pub fn install_crypto_provider() {
 
 /// The certificates that the system trusts, as PEM: for a client that takes those of a file instead
 /// of them. What rustls cannot use is left out, as it leaves it out itself.
-pub(crate) fn system_certificates() -> String {
+#[must_use]
+pub fn system_certificates() -> String {
     let mut text = String::from("\n");
     for certificate in rustls_native_certs::load_native_certs().certs {
         let body = STANDARD.encode(&certificate);

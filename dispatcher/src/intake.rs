@@ -16,7 +16,7 @@ use taskyard_model::{
     Source, TaskId, Timestamp,
 };
 use taskyard_scheduler::{
-    Arrival, CarId, Destination, Event, Facts, RefusedSubmission, ReplyTo, ReportFacts, Said,
+    Arrival, CarId, Destination, Event, Facts, Fault, RefusedSubmission, ReplyTo, ReportFacts, Said,
 };
 use tracing::warn;
 
@@ -397,10 +397,11 @@ pub(crate) fn report_event(car: CarId, report: &Report) -> Event {
         // Lines of logs go another way; here they could only say that it runs.
         ReportKind::Progress | ReportKind::Log => Said::Progress,
         ReportKind::Succeeded => Said::Succeeded,
-        ReportKind::Failed => Said::Failed {
+        ReportKind::Failed => Said::Failed(Fault {
             is_permanent: report.is_permanent,
             error_kind: report.error_kind.unwrap_or(ErrorKind::Failed),
-        },
+            retry_after_ms: report.retry_after_ms,
+        }),
         ReportKind::Returned => Said::Returned { is_orphan: report.is_orphan },
         ReportKind::Yielded => Said::Yielded,
         ReportKind::Held => Said::Held,

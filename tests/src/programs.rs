@@ -55,6 +55,13 @@ pub(crate) fn forget_variables(command: &mut Command, beginnings: &[&str]) {
     }
 }
 
+/// Takes away what says that requests go to a proxy: endpoints of tests are on this machine.
+pub(crate) fn forget_proxies(command: &mut Command) {
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
+        command.env_remove(name).env_remove(name.to_lowercase());
+    }
+}
+
 /// A program on the `PATH`, or where daemons are that users need not have on theirs.
 fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -18,6 +18,7 @@ const DOCUMENTS: &[&str] = &[
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "docs/handlers.md",
     "docs/wire.md",
     "docs/operations.md",
     "docs/containers.md",

@@ -111,6 +111,12 @@ impl Context {
         self.head().content_type.as_deref()
     }
 
+    /// The payload's content encoding as submitted.
+    #[must_use]
+    pub fn content_encoding(&self) -> Option<&str> {
+        self.head().content_encoding.as_deref()
+    }
+
     /// Fires when the handler should end; [`Context::cancel_reason`] says why.
     ///
     /// ```no_run

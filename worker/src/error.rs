@@ -1,5 +1,6 @@
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 use taskyard_model::ErrorKind;
 
 /// Longest text of an error in bytes: it is kept in the task's record and shown to people.
@@ -29,6 +30,7 @@ pub struct TaskError {
     text: String,
     kind: ErrorKind,
     is_permanent: bool,
+    retry_after: Option<Duration>,
 }
 
 impl TaskError {
@@ -51,6 +53,22 @@ impl TaskError {
         Self::new(text.into(), ErrorKind::Timeout, false)
     }
 
+    /// The same error, and not before this time is worth another attempt: a lower bound of the task's
+    /// backoff for this once. The dispatcher takes a day for more than a day.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use taskyard_worker::TaskError;
+    ///
+    /// let error = TaskError::retryable("busy").with_retry_after(Duration::from_secs(30));
+    /// assert_eq!(error.retry_after(), Some(Duration::from_secs(30)));
+    /// ```
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
     /// The text.
     #[must_use]
     pub fn text(&self) -> &str {
@@ -61,6 +79,12 @@ impl TaskError {
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         self.is_permanent
+    }
+
+    /// How long the next attempt has to wait at least, where that is known.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// What the task's record says besides the text.
@@ -84,7 +108,7 @@ impl TaskError {
             end -= 1;
         }
         text.truncate(end);
-        Self { text, kind, is_permanent }
+        Self { text, kind, is_permanent, retry_after: None }
     }
 }
 

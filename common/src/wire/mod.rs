@@ -58,6 +58,8 @@ pub mod headers {
     pub const ERROR_KIND: &str = "x-task-error-kind";
     /// Whether a failure may be retried.
     pub const RETRYABLE: &str = "x-task-retryable";
+    /// How long to wait at least before a failed attempt is followed by another, in milliseconds.
+    pub const RETRY_AFTER: &str = "x-task-retry-after";
     /// Why a message is where it is.
     pub const REASON: &str = "x-task-reason";
     /// What is left of a message that could not be read, and why.

@@ -82,6 +82,9 @@ pub struct Report {
     /// Set for a failure that retrying cannot mend.
     #[serde(rename = "perm", default, skip_serializing_if = "is_false")]
     pub is_permanent: bool,
+    /// How long the next attempt has to wait at least, in milliseconds, where the failure says so.
+    #[serde(rename = "ra", default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
     /// Set for a delivery that this life of the worker does not know.
     #[serde(rename = "orph", default, skip_serializing_if = "is_false")]
     pub is_orphan: bool,
@@ -152,6 +155,7 @@ impl Report {
             error: None,
             error_kind: None,
             is_permanent: false,
+            retry_after_ms: None,
             is_orphan: false,
             progress: None,
             note: None,
@@ -215,6 +219,7 @@ fn read_native(properties: &Properties, body: &Bytes) -> Result<Report, String> 
     report.error = string(table, headers::ERROR)?;
     report.error_kind = string(table, headers::ERROR_KIND)?.and_then(|kind| kind.parse().ok());
     report.is_permanent = truth(table.inner().get(headers::RETRYABLE)) == Some(false);
+    report.retry_after_ms = integer(table, headers::RETRY_AFTER, 0, u64::MAX)?;
     report.is_orphan = truth(table.inner().get(headers::ORPHAN)) == Some(true);
     report.progress = integer(table, headers::PROGRESS, 0, 100)?.and_then(|n| u8::try_from(n).ok());
     report.note = string(table, headers::NOTE)?;
@@ -264,6 +269,7 @@ mod tests {
         let mut log = Report::new(ReportKind::Log, "t3".parse().unwrap(), 1, None);
         log.body = Bytes::from("one\ntwo\n");
         log.logged_at_ms = vec![1_767_225_600_000, 1_767_225_600_001];
+        failed.retry_after_ms = Some(2_000);
         let body = write_reports([&done, &failed, &log]);
         let properties = Properties::default().with_content_type(train::REPORTS.into());
         assert_eq!(read_reports(&properties, &body).unwrap(), [done, failed, log]);
@@ -275,12 +281,14 @@ mod tests {
         table.insert("x-task-attempt".into(), Value::LongInt(1));
         table.insert("x-task-worker".into(), Value::LongString("py".into()));
         table.insert("x-task-retryable".into(), Value::Boolean(false));
+        table.insert("x-task-retry-after".into(), Value::LongString("1500".into()));
         let properties = Properties::default()
             .with_type("failed".into())
             .with_message_id("t1".into())
             .with_headers(table);
         let report = &read_reports(&properties, &Bytes::new()).unwrap()[0];
         assert!(report.is_permanent);
+        assert_eq!(report.retry_after_ms, Some(1_500));
         assert_eq!(report.worker, Some("py".parse().unwrap()));
     }
 

@@ -115,13 +115,8 @@ pub enum Said {
     Progress,
     /// Done.
     Succeeded,
-    /// Failed; whether retrying cannot mend it.
-    Failed {
-        /// Not to be retried.
-        is_permanent: bool,
-        /// Which kind of failure.
-        error_kind: ErrorKind,
-    },
+    /// Failed.
+    Failed(Fault),
     /// Not started; whether the worker does not know it (an earlier life of it had it).
     Returned {
         /// It came back from a lost worker.
@@ -131,6 +126,25 @@ pub enum Said {
     Yielded,
     /// Still running; the copy is the dispatcher's from now on.
     Held,
+}
+
+/// How an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Retrying cannot mend it.
+    pub is_permanent: bool,
+    /// Which kind of failure.
+    pub error_kind: ErrorKind,
+    /// How long the next attempt has to wait at least, where the worker knows.
+    pub retry_after_ms: Option<u64>,
+}
+
+impl Fault {
+    /// A failure of which only the kind is known: retried after the task's backoff.
+    #[must_use]
+    pub fn of(error_kind: ErrorKind) -> Self {
+        Self { is_permanent: false, error_kind, retry_after_ms: None }
+    }
 }
 
 /// A report.

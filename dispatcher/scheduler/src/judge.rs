@@ -2,8 +2,8 @@
 
 use crate::entry::Phase;
 use crate::event::{
-    Answer, Effect, Expect, Field, HeadUpdate, Note, Payload, Place, Record, ReplyBody, ReplyTo,
-    Write,
+    Answer, Effect, Expect, Fault, Field, HeadUpdate, Note, Payload, Place, Record, ReplyBody,
+    ReplyTo, Write,
 };
 use crate::facts::CarId;
 use crate::flight::{Counts, Flight};
@@ -259,7 +259,8 @@ impl Scheduler {
         let counts =
             Counts { failures: record.failures, losses: record.losses, ..Counts::of(&entry.facts) };
         if entry.copy.source == Source::WorkerNacked {
-            let failure = self.failure(&counts, record.is_cancel_asked, false, ErrorKind::Failed);
+            let fault = Fault::of(ErrorKind::Failed);
+            let failure = self.failure(&counts, record.is_cancel_asked, fault);
             return self.fail_copy(car, failure, "the worker refused it without saying why");
         }
         let is_running = record.state == State::Running;

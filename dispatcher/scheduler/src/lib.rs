@@ -31,9 +31,9 @@ mod vanish;
 mod rng;
 
 pub use event::{
-    Answer, Arrival, BeatFacts, Command, CommandReply, Destination, Effect, Event, Expect, Field,
-    HeadUpdate, Keep, Note, OpId, Outcome, Payload, Place, Record, RefusedSubmission, ReplyBody,
-    ReplyTo, ReportFacts, Reservoir, Said, Write,
+    Answer, Arrival, BeatFacts, Command, CommandReply, Destination, Effect, Event, Expect, Fault,
+    Field, HeadUpdate, Keep, Note, OpId, Outcome, Payload, Place, Record, RefusedSubmission,
+    ReplyBody, ReplyTo, ReportFacts, Reservoir, Said, Write,
 };
 pub use facts::{CarId, Facts};
 pub use order::{Order, Rank};

@@ -58,12 +58,12 @@ impl Scheduler {
                 self.write(write, Pending::Report(Box::new(report), Step::Last));
             }
             Said::Succeeded => self.record_success(report, attempt),
-            Said::Failed { is_permanent, error_kind } => {
+            Said::Failed(fault) => {
                 let flight = self.flights.get(&report.id).filter(|f| f.attempt == attempt);
                 let known = flight.and_then(|f| Some((f.counts.clone()?, f.is_cancel_asked)));
                 match known {
                     Some((counts, is_cancelled)) => {
-                        let failure = self.failure(&counts, is_cancelled, is_permanent, error_kind);
+                        let failure = self.failure(&counts, is_cancelled, fault);
                         self.record_failure(report, failure);
                     }
                     None => self.look_first(report),
@@ -233,9 +233,8 @@ impl Scheduler {
             keep_ms: record.keep_ms,
         };
         match report.said {
-            Said::Failed { is_permanent, error_kind } => {
-                let failure =
-                    self.failure(&counts, record.is_cancel_asked, is_permanent, error_kind);
+            Said::Failed(fault) => {
+                let failure = self.failure(&counts, record.is_cancel_asked, fault);
                 self.record_failure(report, failure);
             }
             // Back from an earlier life of the worker: lost if it had begun, else free.

@@ -1,11 +1,16 @@
 //! What becomes of an attempt that failed or was lost.
 
 use crate::entry::Phase;
-use crate::event::{Answer, Expect, Field, HeadUpdate, Note, Payload, Place, Write};
+use crate::event::{Answer, Expect, Fault, Field, HeadUpdate, Note, Payload, Place, Write};
 use crate::facts::CarId;
 use crate::flight::Counts;
 use crate::scheduler::{Pending, Scheduler};
+use std::time::Duration;
 use taskyard_model::{ErrorKind, State, TaskId, Timestamp, Transition, Wants};
+
+/// Longest wait that a worker may ask for. It speaks for others (an HTTP endpoint's Retry-After): one
+/// who is wrong by a factor of a thousand shall not put tasks off for months.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
 
 /// The decision about an attempt that did not succeed, made once and then recorded.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,9 +30,9 @@ impl Scheduler {
         &mut self,
         counts: &Counts,
         is_cancel_asked: bool,
-        is_permanent: bool,
-        error_kind: ErrorKind,
+        fault: Fault,
     ) -> Failure {
+        let Fault { is_permanent, error_kind, retry_after_ms } = fault;
         let failures = counts.failures + 1;
         let (transition, state) = match error_kind {
             _ if is_cancel_asked => (Transition::CancelTaken, State::Cancelled),
@@ -39,8 +44,9 @@ impl Scheduler {
             _ => (Transition::Retry, State::Retrying),
         };
         let share = self.rng.share();
-        let next_at =
-            (state == State::Retrying).then(|| self.now + counts.backoff.wait(failures, share));
+        let asked = Duration::from_millis(retry_after_ms.unwrap_or(0)).min(RETRY_AFTER_MAX);
+        let wait = counts.backoff.wait(failures, share).max(asked);
+        let next_at = (state == State::Retrying).then(|| self.now + wait);
         // What never ran, or was ended on demand, has not failed.
         let has_failed = matches!(state, State::Failed | State::Retrying);
         let failures = if has_failed { failures } else { counts.failures };

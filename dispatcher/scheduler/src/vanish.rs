@@ -1,6 +1,6 @@
 //! Heartbeats, silence, and attempts that are nowhere.
 
-use crate::event::{BeatFacts, Effect, Field, Note, Record, ReplyBody};
+use crate::event::{BeatFacts, Effect, Fault, Field, Note, Record, ReplyBody};
 use crate::facts::CarId;
 use crate::flight::Flight;
 use crate::retry::Failure;
@@ -369,7 +369,7 @@ impl Scheduler {
         flight.is_timed_out = true;
         let (attempt, is_cancelled) = (flight.attempt, flight.is_cancel_asked);
         let Some(counts) = flight.counts.clone() else { return };
-        let failure = self.failure(&counts, is_cancelled, false, ErrorKind::Timeout);
+        let failure = self.failure(&counts, is_cancelled, Fault::of(ErrorKind::Timeout));
         let error =
             Field::Error("it ran longer than its limit, and its worker did not end it".into());
         let mut write = self.failure_write(id, attempt, &failure, Some(error));

@@ -1,10 +1,12 @@
 //! Sessions, workers and copies that overtake each other, event by event.
 #![expect(clippy::unwrap_used, reason = "what cannot be is a failed test")]
 
-use taskyard_model::{Backoff, CopyFacts, Labels, Source, State, TaskId, Timestamp, WorkerId};
+use taskyard_model::{
+    Backoff, CopyFacts, ErrorKind, Labels, Source, State, TaskId, Timestamp, WorkerId,
+};
 use taskyard_scheduler::{
-    Answer, Arrival, BeatFacts, CarId, Destination, Effect, Event, Facts, OpId, Outcome, Place,
-    Record, Reservoir, Scheduler, Settings, Write,
+    Answer, Arrival, BeatFacts, CarId, Destination, Effect, Event, Facts, Fault, Field, OpId,
+    Outcome, Place, Record, ReportFacts, Reservoir, Said, Scheduler, Settings, Write,
 };
 
 /// A scheduler and what it has asked for since the last look.
@@ -407,4 +409,43 @@ fn what_nobody_takes_goes_back_to_the_parked_queue_at_once() {
         .iter()
         .any(|effect| matches!(effect, Effect::Move { car: CarId(1), to: Place::Parked, .. }));
     assert!(moved, "{:?}", stage.effects);
+}
+
+/// How long a failed attempt with a backoff of 5 s is put off, when its worker asks for this.
+fn put_off_ms(retry_after_ms: Option<u64>) -> u64 {
+    let mut stage = Stage::new(Settings::default());
+    stage.beat("w1", "b1", &[]);
+    let task = Facts { backoff: Backoff::Fixed { base_ms: 5_000 }, ..facts("t1", 0) };
+    stage.arrive_with(1, task.clone(), Source::Submit, None);
+    stage.tell(Event::TurnEnded);
+    let (op, _) = stage.writes().pop().expect("its dispatch is recorded");
+    stage.answer(op, Answer::Applied(None));
+    stage.effects.clear();
+    let fault = Fault { retry_after_ms, ..Fault::of(ErrorKind::Failed) };
+    stage.tell(Event::Reported(ReportFacts {
+        car: CarId(2),
+        id: task.id.clone(),
+        attempt: 1,
+        worker: Some(worker_id("w1")),
+        said: Said::Failed(fault),
+        ran_us: None,
+        had_us: None,
+        copy: Some(Box::new(Facts { attempt: 1, ..task })),
+        reply: None,
+    }));
+    let (_, write) = stage.writes().pop().expect("the failure is recorded");
+    let next_at = write.fields.iter().find_map(|field| match field {
+        Field::NextAt(at) => *at,
+        _ => None,
+    });
+    next_at.expect("it is retried").as_ms() - stage.now.as_ms()
+}
+
+#[test]
+fn what_a_worker_asks_for_is_the_least_that_a_retry_waits_and_at_most_a_day() {
+    assert_eq!(put_off_ms(None), 5_000);
+    assert_eq!(put_off_ms(Some(0)), 5_000);
+    assert_eq!(put_off_ms(Some(4_999)), 5_000);
+    assert_eq!(put_off_ms(Some(30_000)), 30_000);
+    assert_eq!(put_off_ms(Some(u64::MAX)), 86_400_000);
 }

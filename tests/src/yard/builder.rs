@@ -1,18 +1,23 @@
 //! What to start.
 
-use std::{process::Command, sync::Mutex};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Mutex,
+};
 
 use anyhow::Context;
 
 use super::{Clients, Dispatcher, Home, Yard};
 use crate::{Place, Process, Servers, ServersBuilder, folder::Folder, ports::free_port, programs};
 
-/// Arguments, environment and configuration file of a program.
+/// Arguments, environment, configuration file and folder of a program.
 #[derive(Debug, Clone, Default)]
 pub struct Program {
     args: Vec<String>,
     env: Vec<(String, String)>,
     config: Option<String>,
+    dir: Option<PathBuf>,
 }
 
 impl Program {
@@ -37,10 +42,18 @@ impl Program {
         self
     }
 
+    /// Where it runs; in the yard's folder unless set.
+    #[must_use]
+    pub fn dir(mut self, dir: &Path) -> Self {
+        self.dir = Some(dir.to_owned());
+        self
+    }
+
     fn and(mut self, other: Self) -> Self {
         self.args.extend(other.args);
         self.env.extend(other.env);
         self.config = other.config.or(self.config);
+        self.dir = other.dir.or(self.dir);
         self
     }
 }
@@ -314,8 +327,9 @@ impl Start<'_> {
     fn prepare(&self, access: &Access, folder: &Folder) -> anyhow::Result<Process> {
         let mut command = Command::new(programs::ours(self.binary)?);
         programs::forget_variables(&mut command, &["TASKYARD_"]);
+        programs::forget_proxies(&mut command);
         command
-            .current_dir(folder.path())
+            .current_dir(self.program.dir.as_deref().unwrap_or(folder.path()))
             .env("TASKYARD_AMQP_URL", &access.amqp_url)
             .env("RUST_BACKTRACE", "1");
         // Workers hold no credentials of Redis.

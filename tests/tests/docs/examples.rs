@@ -58,6 +58,24 @@ async fn example_of_a_worker_runs() -> anyhow::Result<()> {
     yard.finish()
 }
 
+#[tokio::test]
+async fn example_of_a_handlers_file_is_understood() -> anyhow::Result<()> {
+    let [example] = &blocks(&read("docs/handlers.md"), "toml")[..] else {
+        panic!("one handlers file in docs/handlers.md")
+    };
+    // The programs of the reader's own stand for those that are everywhere.
+    let handlers = example.replace("\"convert\"", "\"cat\"");
+    let yard = Yard::builder()
+        .worker(|w| w.id("w1").handlers(&handlers).program(|p| p.env("BILLING_TOKEN", "secret")))
+        .start()
+        .await?;
+    let kinds = yard.worker_field("w1", "kinds").await?;
+    for kind in ["image.resize", "text.#", "invoice.send"] {
+        ensure!(kinds.contains(kind), "{kind} is not in {kinds}");
+    }
+    yard.finish()
+}
+
 #[test]
 fn example_of_a_configuration_is_understood() {
     let [example] = &blocks(&read("docs/operations.md"), "toml")[..] else {

@@ -163,6 +163,24 @@ fn headers_and_short_names_are_documented() {
 }
 
 #[test]
+fn keys_of_handlers_files_are_documented() {
+    let named: BTreeSet<String> = quoted(&read("docs/handlers.md")).into_iter().collect();
+    let keys = read("worker/src/bin/taskyard-worker/handlers/keys.rs");
+    let (_, keys) = keys.split_once("const KEYS: ").expect("it is there");
+    let (keys, _) = keys.split_once("];").expect("it is there");
+    let keys = strings_after(keys, "\"");
+    assert!(keys.len() > 10, "{keys:?}");
+    for key in keys {
+        assert!(named.contains(&key), "docs/handlers.md does not name {key}");
+    }
+    let http = read("worker/src/bin/taskyard-worker/http.rs");
+    let lower: BTreeSet<String> = named.iter().map(|name| name.to_lowercase()).collect();
+    for header in strings_after(&http, "from_static(\"") {
+        assert!(lower.contains(&header), "docs/handlers.md does not name {header}");
+    }
+}
+
+#[test]
 fn public_names_are_documented() {
     let (wire, operations) = (read("docs/wire.md"), read("docs/operations.md"));
     let exchanges = ["tasks", "heartbeats", "outcomes", "control", "commands", "dead", "rejected"];

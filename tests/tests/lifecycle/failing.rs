@@ -59,6 +59,26 @@ async fn each_backoff_waits_as_it_says() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_retry_waits_at_least_as_long_as_its_worker_asked() -> anyhow::Result<()> {
+    let yard = yard_without_workers().await?;
+    let mut worker = Foreign::of("f1").start(&yard).await?;
+    let id = yard.submit(&Submission::of("echo", "x").text("x-task-backoff", "fixed:10")).await?;
+    let given = worker.next().await?;
+    let before = now_ms();
+    let asked = [("x-task-retry-after", AMQPValue::LongInt(1_200))];
+    worker.report(&given, "failed", &asked, b"").await?;
+    worker.nack(given).await?;
+    let given = worker.next().await?;
+    let task = yard.state(&id).await?;
+    assert_eq!((given.id.as_str(), counts(&task)), (id.as_str(), (2, 1, 0)));
+    let waited = task.number("dispatched_at") - before;
+    assert!(waited >= 1_200, "{waited} ms: {task:?}");
+    worker.succeed(given, b"").await?;
+    yard.wait_state(&id, "succeeded", EVENTUALLY).await?;
+    yard.finish()
+}
+
+#[tokio::test]
 async fn a_failing_task_of_our_worker_is_retried_until_it_succeeds() -> anyhow::Result<()> {
     let yard = small_yard().await?;
     for backoff in ["fixed:100", "linear:50", "exponential:50:200"] {

@@ -77,6 +77,8 @@ impl Engine {
         report.error = Some(error.text().to_owned());
         report.error_kind = Some(error.kind()).filter(|&kind| kind != ErrorKind::Failed);
         report.is_permanent = error.is_permanent();
+        report.retry_after_ms =
+            error.retry_after().map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         report.ran_us = ran_us;
         self.report_with_task(key, report);
     }

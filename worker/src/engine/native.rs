@@ -38,6 +38,10 @@ pub(super) fn write(report: &Report) -> (Properties, Bytes) {
     if report.is_permanent {
         table.insert(headers::RETRYABLE.into(), Value::Boolean(false));
     }
+    if let Some(ms) = report.retry_after_ms {
+        let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+        table.insert(headers::RETRY_AFTER.into(), Value::LongLongInt(ms));
+    }
     if report.is_orphan {
         table.insert(headers::ORPHAN.into(), Value::Boolean(true));
     }
@@ -67,6 +71,7 @@ mod tests {
         report.worker = Some("w".parse().unwrap());
         report.error = Some("no".into());
         report.is_permanent = true;
+        report.retry_after_ms = Some(9);
         assert!(!is_needed(&report));
         report.body = vec![0; PAYLOAD_BYTES_MAX].into();
         assert!(needs_nack(&report));

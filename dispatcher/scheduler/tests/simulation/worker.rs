@@ -5,7 +5,7 @@ use crate::plan::{Manners, Plan};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use taskyard_model::{ErrorKind, TaskId, WorkerId};
-use taskyard_scheduler::{BeatFacts, Facts, Said};
+use taskyard_scheduler::{BeatFacts, Facts, Fault, Said};
 
 /// One attempt of one task.
 pub(crate) type Key = (TaskId, u32);
@@ -274,7 +274,7 @@ impl Worker {
 
     fn fail(&mut self, key: &Key, is_permanent: bool, error_kind: ErrorKind) {
         self.ended(key);
-        self.say_with_copy(key, Said::Failed { is_permanent, error_kind });
+        self.say_with_copy(key, Said::Failed(Fault { is_permanent, ..Fault::of(error_kind) }));
     }
 
     fn give_back(&mut self, key: &Key, is_orphan: bool) {
@@ -321,7 +321,7 @@ impl Worker {
                     tags.into_iter().for_each(|tag| self.settle(tag));
                 }
             }
-            Said::Succeeded | Said::Failed { .. } | Said::Returned { .. } | Said::Yielded => {
+            Said::Succeeded | Said::Failed(_) | Said::Returned { .. } | Said::Yielded => {
                 let Some(attempt) = self.attempts.remove(&key) else { return };
                 let is_copy = self.manners.is_foreign && report.said != Said::Succeeded;
                 self.memory.insert(key, if is_copy { Fate::Nack } else { Fate::Ack });

@@ -1,102 +1,115 @@
-//! Runs a program for a task: payload to its standard input, result from its standard output.
+//! Runs a program for each task: payload to its standard input, result from its standard output.
 
-mod group;
 mod pipes;
+mod reports;
 #[cfg(test)]
 mod tests;
 
-use group::Group;
-use std::collections::BTreeMap;
-use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use crate::attempt::Attempt;
+use crate::program::{Group, KILL_AFTER, LINGER, NEVER, Program, Tail};
+use reports::Reports;
 use std::pin::pin;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
+use std::sync::Once;
 use std::time::Duration;
-use taskyard_worker::{Bytes, CancelReason, Context, TaskError};
-use tokio::process::Command;
+use taskyard_worker::{Bytes, Reply, TaskError};
+use tokio::process::{Child, Command};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-/// Between SIGTERM and SIGKILL.
-const KILL_AFTER: Duration = Duration::from_secs(2);
-/// How long a program that has ended may leave its output open (by something that it has started),
-/// before all of its group is killed; and again, before the output is given up.
-const LINGER: Duration = Duration::from_secs(2);
 /// Exit codes that say that retrying is of no use: those of sysexits.h.
 const PERMANENT: std::ops::RangeInclusive<i32> = 64..=78;
-/// What the worker's environment has and no program needs: credentials.
-const SECRETS: [&str; 2] = ["TASKYARD_AMQP_URL", "TASKYARD_REDIS_URL"];
-/// Stands for "never" where a timer needs an instant.
-const NEVER: Duration = Duration::from_secs(86_400 * 365);
+/// How long a program that has ended may leave its reports open (by something that it has started
+/// and let go of): what it said itself is there already.
+const REPORTS_WITHIN: Duration = Duration::from_millis(100);
 
-/// A program that runs tasks.
-#[derive(Debug)]
-pub(crate) struct Program {
-    /// The program and its arguments; not empty.
-    pub(crate) exec: Vec<String>,
+/// A program that is started for each task.
+pub(crate) struct Exec {
+    pub(crate) program: Program,
     /// How long it may run, besides the task's own limit.
     pub(crate) timeout: Option<Duration>,
-    /// Where it runs.
-    pub(crate) dir: Option<PathBuf>,
-    /// What is added to its environment.
-    pub(crate) env: BTreeMap<String, String>,
+    /// Fires at the first of its reports that is not understood.
+    pub(crate) warned: Once,
 }
 
-/// An attempt, as a program sees it.
-pub(crate) struct Attempt {
-    payload: Bytes,
-    env: Vec<(&'static str, String)>,
-    deadline_ms: Option<u64>,
-    cancelled: CancellationToken,
-    /// Why it was cancelled; asked when it was.
-    reason: Box<dyn Fn() -> Option<CancelReason> + Send>,
+/// What a program has written.
+#[derive(Debug, Default)]
+struct Output {
+    result: Bytes,
+    /// The end of its standard error.
+    error: Tail,
 }
 
-impl Attempt {
-    pub(crate) fn new(ctx: &Context, payload: Bytes) -> Self {
-        let mut env = vec![
-            ("TASKYARD_ID", ctx.id().to_string()),
-            ("TASKYARD_KIND", ctx.kind().to_string()),
-            ("TASKYARD_ATTEMPT", ctx.attempt().to_string()),
-            ("TASKYARD_FAILURES", ctx.failures().to_string()),
-            ("TASKYARD_WORKER", ctx.worker().to_string()),
-        ];
-        if let Some(content_type) = ctx.content_type() {
-            env.push(("TASKYARD_CONTENT_TYPE", content_type.to_owned()));
-        }
-        let asked = ctx.clone();
-        Self {
-            payload,
-            env,
-            deadline_ms: ctx.deadline().map(|at| at.as_ms()),
-            cancelled: ctx.cancelled().clone(),
-            reason: Box::new(move || asked.cancel_reason()),
-        }
-    }
-}
-
-impl Program {
+impl Exec {
     /// Runs it to its end, whatever that is.
     ///
     /// # Cancel safety
     /// Dropping the future kills the program and its group at once.
-    pub(crate) async fn run(&self, attempt: Attempt) -> Result<Bytes, TaskError> {
-        let mut child = self.command(&attempt).spawn().map_err(|error| {
-            TaskError::retryable(format!("{} cannot be run: {error}", self.exec[0]))
-        })?;
+    pub(crate) async fn run(&self, attempt: Attempt) -> Result<Reply, TaskError> {
+        let (child, reports) =
+            self.start(&attempt).map_err(|error| self.program.cannot_run(&error))?;
+        let mut reports = pin!(reports.listen(&attempt, &self.warned));
+        let mut is_silent = false;
+        let ended = tokio::select! {
+            ended = self.attend(child, &attempt) => ended,
+            never = async {
+                reports.as_mut().await;
+                is_silent = true;
+                std::future::pending().await
+            } => never,
+        };
+        if !is_silent {
+            // What it said last may still be on its way.
+            let _ = tokio::time::timeout(REPORTS_WITHIN, reports).await;
+        }
+        let (status, output) = ended?;
+        self.outcome(status, output)
+    }
+
+    fn start(&self, attempt: &Attempt) -> std::io::Result<(Child, Reports)> {
+        let mut command = self.command(attempt);
+        let reports = Reports::open(&mut command)?;
+        // The command keeps the program's end of the reports open, and is dropped here.
+        Ok((command.spawn()?, reports))
+    }
+
+    fn command(&self, attempt: &Attempt) -> Command {
+        let mut command = self.program.command();
+        command
+            .env("TASKYARD_ID", &attempt.id)
+            .env("TASKYARD_KIND", &attempt.kind)
+            .env("TASKYARD_ATTEMPT", attempt.number.to_string())
+            .env("TASKYARD_FAILURES", attempt.failures.to_string())
+            .env("TASKYARD_WORKER", &attempt.worker);
+        let ms = attempt.deadline_within(self.timeout).map(|ms| ms.to_string());
+        let known = [
+            ("TASKYARD_CONTENT_TYPE", attempt.content_type.as_ref()),
+            ("TASKYARD_CONTENT_ENCODING", attempt.content_encoding.as_ref()),
+            ("TASKYARD_DEADLINE_MS", ms.as_ref()),
+            ("TRACEPARENT", attempt.traceparent.as_ref()),
+        ];
+        command.envs(known.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        command
+    }
+
+    /// Feeds it and reads it until it has ended and its output is closed.
+    async fn attend(
+        &self,
+        mut child: Child,
+        attempt: &Attempt,
+    ) -> Result<(ExitStatus, Output), TaskError> {
         let mut group = Group::of(&child);
         let mut feed = pin!(pipes::feed(child.stdin.take(), attempt.payload.clone()));
-        let mut output = pin!(pipes::read(child.stdout.take(), child.stderr.take()));
+        let mut read = pin!(pipes::read(child.stdout.take(), child.stderr.take()));
         let mut limit = pin!(tokio::time::sleep(self.timeout.unwrap_or(NEVER)));
         let mut kill = pin!(tokio::time::sleep(NEVER));
         let (mut is_fed, mut is_cancelled, mut lingers) = (false, false, 0);
-        let (mut status, mut said) = (None, None);
+        let (mut status, mut output) = (None, None);
         loop {
             if let Some(status) = status
-                && let Some(said) = said.take()
+                && let Some(output) = output.take()
             {
                 group.leave();
-                return outcome(status, said);
+                return Ok((status, output));
             }
             tokio::select! {
                 () = &mut feed, if !is_fed => is_fed = true,
@@ -104,12 +117,11 @@ impl Program {
                     status = Some(ended?);
                     kill.as_mut().reset(Instant::now() + LINGER);
                 }
-                read = &mut output, if said.is_none() => said = Some(read?),
+                read = &mut read, if output.is_none() => output = Some(read?),
                 () = attempt.cancelled.cancelled(), if !is_cancelled => {
                     is_cancelled = true;
-                    let is_urgent = (attempt.reason)() == Some(CancelReason::Timeout);
                     group.terminate();
-                    let wait = if is_urgent { Duration::ZERO } else { KILL_AFTER };
+                    let wait = if attempt.is_overdue() { Duration::ZERO } else { KILL_AFTER };
                     kill.as_mut().reset(Instant::now() + wait);
                 }
                 () = &mut limit => {
@@ -129,51 +141,21 @@ impl Program {
         }
     }
 
-    fn command(&self, attempt: &Attempt) -> Command {
-        let mut command = Command::new(&self.exec[0]);
-        command.args(&self.exec[1..]).envs(&self.env).envs(attempt.env.iter().cloned());
-        for name in SECRETS {
-            command.env_remove(name);
+    /// What the end of a program means.
+    fn outcome(&self, status: ExitStatus, output: Output) -> Result<Reply, TaskError> {
+        let code = status.code();
+        if code == Some(0) {
+            return Ok(output.result.into());
         }
-        let own = self.timeout.map(|limit| (taskyard_common::now() + limit).as_ms());
-        if let Some(deadline_ms) = attempt.deadline_ms.into_iter().chain(own).min() {
-            command.env("TASKYARD_DEADLINE_MS", deadline_ms.to_string());
-        }
-        if let Some(dir) = &self.dir {
-            command.current_dir(dir);
-        }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.process_group(0).kill_on_drop(true);
-        command
+        let how = self.program.end(status);
+        let text = match (output.error.text(), code) {
+            (error, _) if error.is_empty() => how,
+            (error, Some(_)) => error,
+            (error, None) => format!("{how}: {error}"),
+        };
+        Err(match code {
+            Some(code) if PERMANENT.contains(&code) => TaskError::permanent(text),
+            _ => TaskError::retryable(text),
+        })
     }
-}
-
-/// What a program has written.
-#[derive(Debug, Default)]
-struct Said {
-    result: Bytes,
-    /// The end of its standard error.
-    error: String,
-}
-
-/// What the end of a program means.
-fn outcome(status: ExitStatus, said: Said) -> Result<Bytes, TaskError> {
-    let code = status.code();
-    if code == Some(0) {
-        return Ok(said.result);
-    }
-    let how = match (code, status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}"),
-        (None, None) => "it ended in an unknown way".to_owned(),
-    };
-    let text = match (said.error.trim(), code) {
-        ("", _) => how,
-        (error, Some(_)) => error.to_owned(),
-        (error, None) => format!("{how}: {error}"),
-    };
-    Err(match code {
-        Some(code) if PERMANENT.contains(&code) => TaskError::permanent(text),
-        _ => TaskError::retryable(text),
-    })
 }

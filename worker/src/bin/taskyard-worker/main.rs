@@ -1,11 +1,21 @@
-//! `taskyard-worker`: runs tasks with programs.
+//! `taskyard-worker`: runs tasks with programs and HTTP endpoints.
 
 mod settings;
 
-mod builtin;
+mod attempt;
+mod said;
+
+mod gate;
+mod lines;
+mod program;
+
 mod exec;
 mod http;
-mod programs;
+mod resident;
+
+mod builtin;
+mod handlers;
+mod health;
 
 use anyhow::Context;
 use clap::Parser;
@@ -33,6 +43,9 @@ const LOG: &str = "info,lapin::channel=off,lapin::channels=off,lapin::io_loop=of
 const SOFTWARE: u8 = 70;
 
 fn main() -> ExitCode {
+    if let Some(failed) = program::become_program() {
+        return failed;
+    }
     let flags = match Flags::try_parse() {
         Ok(flags) => flags,
         Err(error) => {
@@ -85,12 +98,12 @@ fn build(settings: &Settings) -> anyhow::Result<Worker> {
         .held_after(Duration::from_millis(settings.held_after_ms));
     if settings.handlers.is_none() && !settings.builtin {
         anyhow::bail!(
-            "there is nothing to run: name a file of programs with --handlers FILE, or try \
+            "there is nothing to run: name a file of handlers with --handlers FILE, or try \
              --builtin, which adds the kinds echo, sleep and fail"
         );
     }
     if let Some(file) = &settings.handlers {
-        builder = programs::add(builder, file)?;
+        builder = handlers::add(builder, file, settings.tls_ca.as_deref())?;
     }
     if settings.builtin {
         builder = builtin::add(builder);
@@ -110,7 +123,7 @@ fn run(worker: Worker, settings: &Settings) -> ExitCode {
     };
     if let Some(address) = settings.http {
         match runtime.block_on(TcpListener::bind(address)) {
-            Ok(listener) => drop(runtime.spawn(http::serve(listener, worker.health()))),
+            Ok(listener) => drop(runtime.spawn(health::serve(listener, worker.health()))),
             Err(error) => {
                 error!(%error, "{address} cannot be listened on: choose another with --http");
                 return USAGE.into();

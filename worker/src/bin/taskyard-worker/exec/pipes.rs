@@ -1,12 +1,13 @@
-use super::Said;
+use super::Output;
+use crate::program::Tail;
 use taskyard_worker::{Bytes, TaskError};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
 /// Largest result in bytes: what one AMQP message can carry.
 const RESULT_BYTES_MAX: usize = taskyard_model::PAYLOAD_BYTES_MAX;
-/// How much of the end of standard error is kept, in bytes: the last lines say what is wrong.
-const ERROR_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of standard error that are read at once.
+const CHUNK_BYTES: usize = 4 * 1024;
 
 /// Writes the payload and closes.
 pub(super) async fn feed(stdin: Option<ChildStdin>, payload: Bytes) {
@@ -23,9 +24,9 @@ pub(super) async fn feed(stdin: Option<ChildStdin>, payload: Bytes) {
 pub(super) async fn read(
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
-) -> Result<Said, TaskError> {
+) -> Result<Output, TaskError> {
     let (result, error) = tokio::try_join!(read_result(stdout), read_end(stderr))?;
-    Ok(Said { result: result.into(), error: String::from_utf8_lossy(&error).into_owned() })
+    Ok(Output { result: result.into(), error })
 }
 
 async fn read_result(stdout: Option<ChildStdout>) -> Result<Vec<u8>, TaskError> {
@@ -40,15 +41,14 @@ async fn read_result(stdout: Option<ChildStdout>) -> Result<Vec<u8>, TaskError> 
     Ok(result)
 }
 
-async fn read_end(stderr: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, TaskError> {
-    let (mut end, mut chunk) = (Vec::new(), [0; ERROR_BYTES_MAX]);
+async fn read_end(stderr: Option<ChildStderr>) -> Result<Tail, TaskError> {
+    let (mut end, mut chunk) = (Tail::default(), [0; CHUNK_BYTES]);
     let Some(mut stderr) = stderr else { return Ok(end) };
     loop {
         let read = stderr.read(&mut chunk).await?;
         if read == 0 {
             return Ok(end);
         }
-        end.extend_from_slice(&chunk[..read]);
-        end.drain(..end.len().saturating_sub(ERROR_BYTES_MAX));
+        end.push(&chunk[..read]);
     }
 }

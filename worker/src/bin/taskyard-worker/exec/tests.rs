@@ -1,24 +1,28 @@
 use super::*;
+use crate::program::Limits;
+use crate::said::Said;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use taskyard_worker::ErrorKind;
 
-fn sh(script: &str) -> Program {
-    let exec = ["sh", "-c", script].map(String::from).to_vec();
-    Program { exec, timeout: None, dir: None, env: BTreeMap::new() }
+fn sh(script: &str) -> Exec {
+    of(&["sh", "-c", script])
 }
 
-fn attempt(payload: impl Into<Bytes>) -> Attempt {
-    Attempt {
-        payload: payload.into(),
-        env: vec![("TASKYARD_ID", "t1".to_owned())],
-        deadline_ms: None,
-        cancelled: CancellationToken::new(),
-        reason: Box::new(|| Some(CancelReason::Command)),
-    }
+fn of(exec: &[&str]) -> Exec {
+    let program = Program {
+        exec: exec.iter().map(ToString::to_string).collect(),
+        dir: None,
+        env: BTreeMap::new(),
+        hidden: BTreeSet::new(),
+        account: None,
+        limits: Limits::default(),
+    };
+    Exec { program, timeout: None, warned: Once::new() }
 }
 
-async fn run(script: &str) -> Result<Bytes, TaskError> {
-    sh(script).run(attempt("payload")).await
+async fn run(script: &str) -> Result<Reply, TaskError> {
+    sh(script).run(Attempt::of("payload")).await
 }
 
 /// Whether a process that notes its number in a file has ended.
@@ -46,13 +50,13 @@ fn note() -> tempfile::TempPath {
 
 #[tokio::test]
 async fn the_result_is_what_the_program_prints() {
-    assert_eq!(run("cat; printf -- \"-$TASKYARD_ID\"").await.unwrap(), "payload-t1");
-    let mut program = sh("printf \"$A $PWD $TASKYARD_DEADLINE_MS\"");
-    program.env.insert("A".into(), "b".into());
-    program.dir = Some("/".into());
-    let mut attempt = attempt("");
-    attempt.deadline_ms = Some(7);
-    assert_eq!(program.run(attempt).await.unwrap(), "b / 7");
+    let reply = run("cat; printf -- \"-$TASKYARD_ID\"").await.unwrap();
+    assert_eq!(reply.body(), "payload-t1");
+    let mut exec = sh("printf \"$A $PWD $TASKYARD_DEADLINE_MS\"");
+    exec.program.env.insert("A".into(), "b".into());
+    exec.program.dir = Some("/".into());
+    let attempt = Attempt { deadline_ms: Some(7), ..Attempt::of("") };
+    assert_eq!(exec.run(attempt).await.unwrap().body(), "b / 7");
 }
 
 #[tokio::test]
@@ -78,13 +82,15 @@ async fn only_the_end_of_long_errors_is_kept() {
 #[tokio::test]
 async fn a_program_need_not_read_its_payload() {
     let payload = vec![0; 4 << 20];
-    assert_eq!(sh("echo done").run(attempt(payload)).await.unwrap(), "done\n");
+    let reply = sh("echo done").run(Attempt::of(payload)).await.unwrap();
+    assert_eq!(reply.body(), "done\n");
 }
 
 #[tokio::test]
 async fn a_large_payload_passes_through() {
     let payload = Bytes::from(vec![7; 8 << 20]);
-    assert!(sh("cat").run(attempt(payload.clone())).await.unwrap() == payload);
+    let reply = sh("cat").run(Attempt::of(payload.clone())).await.unwrap();
+    assert!(*reply.body() == payload);
 }
 
 #[tokio::test]
@@ -95,9 +101,8 @@ async fn a_result_without_end_is_a_permanent_failure() {
 
 #[tokio::test]
 async fn a_program_that_cannot_be_run_is_retried() {
-    let exec = vec!["/none/such".to_owned()];
-    let program = Program { exec, timeout: None, dir: None, env: BTreeMap::new() };
-    assert!(!program.run(attempt("")).await.unwrap_err().is_permanent());
+    let program = of(&["/none/such"]);
+    assert!(!program.run(Attempt::of("")).await.unwrap_err().is_permanent());
 }
 
 #[tokio::test]
@@ -106,14 +111,14 @@ async fn its_own_limit_kills_the_whole_group() {
     let mut program =
         sh(&format!("sh -c 'trap \"\" TERM; echo $$ > {}; sleep 600; :'", file.display()));
     program.timeout = Some(Duration::from_millis(500));
-    let error = program.run(attempt("")).await.unwrap_err();
+    let error = program.run(Attempt::of("")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     wait_gone(&file).await;
 }
 
 /// Runs a script, and cancels it when it has written to the file.
 async fn cancelled(script: &str, file: &std::path::Path) -> TaskError {
-    let attempt = attempt("");
+    let attempt = Attempt::of("");
     let (token, program) = (attempt.cancelled.clone(), sh(script));
     let run = tokio::spawn(async move { program.run(attempt).await });
     while std::fs::read(file).unwrap_or_default().is_empty() {
@@ -144,7 +149,7 @@ async fn cancel_kills_what_does_not_listen() {
 async fn dropping_kills_the_whole_group() {
     let file = note();
     let program = Arc::new(sh(&format!("sh -c 'echo $$ > {}; sleep 600; :'; :", file.display())));
-    let run = tokio::spawn(async move { program.run(attempt("")).await });
+    let run = tokio::spawn(async move { program.run(Attempt::of("")).await });
     while std::fs::read(&file).unwrap_or_default().is_empty() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -156,6 +161,47 @@ async fn dropping_kills_the_whole_group() {
 async fn what_is_left_behind_with_the_output_open_is_killed() {
     let file = note();
     let script = format!("sleep 600 & echo $! > {}; echo done", file.display());
-    assert_eq!(run(&script).await.unwrap(), "done\n");
+    assert_eq!(run(&script).await.unwrap().body(), "done\n");
     wait_gone(&file).await;
+}
+
+#[tokio::test]
+async fn what_it_says_while_it_runs_is_passed_on_in_order() {
+    let script = r#"
+        exec >&$TASKYARD_REPORT_FD
+        echo '{"progress":40,"note":"reading"}'
+        echo 'no JSON'
+        echo '{"log":"a line"}'
+        printf '{"log":"the last, without an end"}'
+    "#;
+    let (attempt, heard) = Attempt::of("").heard();
+    sh(script).run(attempt).await.unwrap();
+    let said: Vec<Said> = heard.iter().collect();
+    let note = "reading".to_owned();
+    assert_eq!(
+        said,
+        [
+            Said::Progress { percent: 40, note },
+            Said::Log("a line".to_owned()),
+            Said::Log("the last, without an end".to_owned())
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_was_left_behind_on_purpose_delays_nothing_and_lives_on() {
+    let file = note();
+    // It holds the reports, and not the output.
+    let script = format!("sleep 600 >/dev/null 2>&1 & echo $! > {}; echo done", file.display());
+    assert_eq!(run(&script).await.unwrap().body(), "done\n");
+    let pid = std::fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
+}
+
+#[tokio::test]
+async fn variables_of_other_handlers_are_hidden_and_its_own_are_not() {
+    let mut exec = sh("printf \"${CARGO_MANIFEST_DIR-gone} ${CARGO_PKG_NAME-gone}\"");
+    exec.program.hidden.extend(["CARGO_MANIFEST_DIR", "CARGO_PKG_NAME"].map(String::from));
+    exec.program.env.insert("CARGO_PKG_NAME".to_owned(), "own".to_owned());
+    assert_eq!(exec.run(Attempt::of("")).await.unwrap().body(), "gone own");
 }

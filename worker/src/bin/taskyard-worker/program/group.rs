@@ -8,27 +8,27 @@ use tokio::process::Child;
 /// in it until it has been waited for. After that, signals are sent only where its output is still
 /// open, which is to say that somebody is left.
 #[derive(Debug)]
-pub(super) struct Group(Option<Pid>);
+pub(crate) struct Group(Option<Pid>);
 
 impl Group {
     /// The group of a program that leads its own and was not waited for.
-    pub(super) fn of(child: &Child) -> Self {
+    pub(crate) fn of(child: &Child) -> Self {
         Self(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw))
     }
 
     /// Asks all of it to end.
-    pub(super) fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         self.signal(Signal::SIGTERM);
     }
 
     /// Ends all of it.
-    pub(super) fn kill(&self) {
+    pub(crate) fn kill(&self) {
         self.signal(Signal::SIGKILL);
     }
 
     /// Lets it be: what a program has left behind on purpose, and without a hold on its output, is
     /// none of our business.
-    pub(super) fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         self.0 = None;
     }
 
