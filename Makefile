@@ -5,12 +5,13 @@ PROFILE := --release --locked
 # Not by `cargo run`: for one package it chooses other features and builds everything again.
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 DIR ?=
+QUICK ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo up bench lint doc clean
+.PHONY: help setup build test demo up bench bench-peers lint doc clean
 
 help: ## Print this menu
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing: RabbitMQ, Redis, clients for the tests (fast when nothing is)
 	@.ci/setup
@@ -29,6 +30,10 @@ up: setup build ## Start a private system and keep it until Ctrl-C
 
 bench: setup build ## Measure throughput and latency on this machine
 	@$(BIN)/taskyard-bench
+
+bench-peers: setup build ## Measure Celery, Dramatiq, Taskiq and BullMQ beside it (QUICK=1: few tasks, to see that it works)
+	@.ci/setup peers
+	@$(BIN)/taskyard-bench peers $(if $(QUICK),--quick)
 
 lint: ## Check formatting, and clippy without a warning
 	$(CARGO) fmt --all --check
