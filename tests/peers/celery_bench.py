@@ -10,6 +10,7 @@ import measure
 app = Celery("celery_bench", broker=measure.AMQP_URL, backend=measure.REDIS_URL)
 app.conf.update(
     task_acks_late=True,
+    task_reject_on_worker_lost=True,
     broker_transport_options={"confirm_publish": True},
     worker_prefetch_multiplier=64,
     task_default_queue=measure.NAME,

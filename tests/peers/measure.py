@@ -131,7 +131,11 @@ def payloads(count, name=NAME):
 def warm_up(peer, workers, count):
     """Connections, queues, all worker processes."""
     sent = payloads(max(count // 10, 100), f"{NAME}-warm")
-    Results(peer, sent, peer.submit(sent)).wait_for_all(workers)
+    results = Results(peer, sent, peer.submit(sent))
+    results.wait_for_all(workers)
+    faults = results.faults()
+    if any(faults.values()):
+        sys.exit(f"the warm-up of {len(sent)} tasks went wrong: {faults}")
 
 
 def single(peer, count):

@@ -22,7 +22,8 @@ broker = AioPikaBroker(
 ).with_result_backend(backend)
 
 
-@broker.task
+# By default the name comes from the path of this file, which the workers see otherwise.
+@broker.task(task_name="echo")
 async def echo(text: str) -> str:
     return text
 

@@ -12,13 +12,14 @@ mod docs {
 use std::path::{Path, PathBuf};
 
 /// The documents, from the root.
-const DOCUMENTS: [&str; 6] = [
+const DOCUMENTS: [&str; 7] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "docs/wire.md",
     "docs/operations.md",
     "docs/transitions.md",
+    "docs/peers.md",
 ];
 
 fn root() -> PathBuf {

@@ -79,8 +79,11 @@ fn flags_of_the_readme_are_those_of_the_programs() {
         assert!(readme.contains(flag), "the README does not name {flag}");
     }
     let client = [&["submit"][..], &["ls"], &["dead", "replay"]].map(|args| help("taskyard", args));
-    let known = &servers | &flags(&(client.concat() + &help("taskyard-bench", &[])));
-    for document in ["README.md", "ARCHITECTURE.md", "docs/wire.md", "docs/operations.md"] {
+    let bench = help("taskyard-bench", &[]) + &help("taskyard-bench", &["peers"]);
+    let known = &servers | &flags(&(client.concat() + &bench));
+    let documents =
+        ["README.md", "ARCHITECTURE.md", "docs/wire.md", "docs/operations.md", "docs/peers.md"];
+    for document in documents {
         // Those of cargo.
         let foreign = ["--release", "--test", "--locked"];
         let named = flags(&read(document));
@@ -131,6 +134,24 @@ fn every_library_has_its_reason() {
         let Some((name, _)) = line.split_once(" = ") else { continue };
         let is_ours = name.starts_with("taskyard-");
         assert!(is_ours || architecture.contains(&format!("`{name}`")), "no reason for {name}");
+    }
+}
+
+#[test]
+fn versions_of_the_peers_are_those_that_are_installed() {
+    let document = read("docs/peers.md").to_lowercase();
+    let requirements = read("tests/peers/requirements.txt");
+    let python = requirements.lines().filter_map(|line| line.split_once("=="));
+    let node: serde_json::Value =
+        serde_json::from_str(&read("tests/peers/bullmq/package.json")).expect("it is JSON");
+    let node = node["dependencies"].as_object().expect("it has some");
+    let node = node.iter().map(|(name, version)| (&name[..], version.as_str().expect("a text")));
+    let all: Vec<(&str, &str)> = python.chain(node).collect();
+    assert!(all.len() > 6, "{all:?}");
+    for (package, version) in all {
+        let package = package.split('[').next().expect("a name");
+        let named = format!("{package} {version}");
+        assert!(document.contains(&named), "docs/peers.md does not name {named}");
     }
 }
 
