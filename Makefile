@@ -5,9 +5,10 @@ PROFILE := --release --locked
 # Not by `cargo run`: for one package it chooses other features and builds everything again.
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 DIR ?=
+QUICK ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test test-containers demo up bench lint doc book clean
+.PHONY: help setup build test test-containers demo up bench bench-peers lint doc book clean
 
 help: ## Print this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +34,10 @@ up: setup build ## Start a private system and keep it until Ctrl-C
 
 bench: setup build ## Measure throughput and latency on this machine
 	@$(BIN)/taskyard-bench
+
+bench-peers: setup build ## Measure Celery, Dramatiq, Taskiq and BullMQ beside it (QUICK=1: few tasks, to see that it works)
+	@.ci/setup peers
+	@$(BIN)/taskyard-bench peers $(if $(QUICK),--quick)
 
 lint: ## Check formatting, and clippy without a warning
 	$(CARGO) fmt --all --check

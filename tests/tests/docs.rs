@@ -28,6 +28,7 @@ const DOCUMENTS: &[&str] = &[
     "docs/tutorial.md",
     "docs/commands.md",
     "docs/metrics.md",
+    "docs/peers.md",
 ];
 
 fn root() -> PathBuf {

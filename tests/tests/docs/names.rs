@@ -79,7 +79,8 @@ fn flags_of_the_readme_are_those_of_the_programs() {
         assert!(readme.contains(flag), "the README does not name {flag}");
     }
     // That page is what the programs say.
-    let known = flags(&(read("docs/commands.md") + &help("taskyard-bench", &[])));
+    let bench = help("taskyard-bench", &[]) + &help("taskyard-bench", &["peers"]);
+    let known = flags(&(read("docs/commands.md") + &bench));
     for document in DOCUMENTS.iter().filter(|document| **document != "CHANGELOG.md") {
         // Those of cargo, Compose and mdBook.
         let foreign = ["--release", "--workspace", "--test", "--locked", "--scale"];
@@ -131,6 +132,24 @@ fn every_library_has_its_reason() {
         let Some((name, _)) = line.split_once(" = ") else { continue };
         let is_ours = name.starts_with("taskyard-");
         assert!(is_ours || architecture.contains(&format!("`{name}`")), "no reason for {name}");
+    }
+}
+
+#[test]
+fn versions_of_the_peers_are_those_that_are_installed() {
+    let document = read("docs/peers.md").to_lowercase();
+    let requirements = read("tests/peers/requirements.txt");
+    let python = requirements.lines().filter_map(|line| line.split_once("=="));
+    let node: serde_json::Value =
+        serde_json::from_str(&read("tests/peers/bullmq/package.json")).expect("it is JSON");
+    let node = node["dependencies"].as_object().expect("it has some");
+    let node = node.iter().map(|(name, version)| (&name[..], version.as_str().expect("a text")));
+    let all: Vec<(&str, &str)> = python.chain(node).collect();
+    assert!(all.len() > 6, "{all:?}");
+    for (package, version) in all {
+        let package = package.split('[').next().expect("a name");
+        let named = format!("{package} {version}");
+        assert!(document.contains(&named), "docs/peers.md does not name {named}");
     }
 }
 

@@ -10,7 +10,6 @@ use taskyard_producer::{BulkTask, Producer, Settings, Settled, Submission, TaskI
 use taskyard_tests::{EVENTUALLY, Servers, Yard, wait_until};
 
 use crate::{
-    Cli,
     cpu::Cpu,
     raw,
     results::{Measure, Measured, Round, mean},
@@ -31,13 +30,37 @@ const READ_AT_ONCE: usize = 1_000;
 /// A measurement that takes longer is broken.
 const LIMIT: Duration = Duration::from_secs(300);
 
+/// What of Taskyard runs, beside one dispatcher.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct System {
+    /// Workers, a process each
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) workers: u32,
+    /// Slots of each worker
+    #[arg(long, default_value_t = 64)]
+    pub(crate) slots: u32,
+}
+
 /// Tasks of each measure.
 #[derive(Debug, Clone, Copy)]
-struct Sizes {
-    single: usize,
-    bulk: usize,
-    drain: usize,
-    idle: usize,
+pub(crate) struct Sizes {
+    pub(crate) single: usize,
+    pub(crate) bulk: usize,
+    pub(crate) drain: usize,
+    pub(crate) idle: usize,
+}
+
+impl Sizes {
+    /// So many that each throughput takes some seconds; a fifth where it should be quick.
+    pub(crate) fn usual(quick: bool) -> Self {
+        let part = if quick { 5 } else { 1 };
+        Self {
+            single: 50_000 / part,
+            bulk: 200_000 / part,
+            drain: 100_000 / part,
+            idle: 1_000 / part,
+        }
+    }
 }
 
 /// A running system and the clients to load it with.
@@ -64,25 +87,19 @@ struct Tasks {
 
 impl Bench {
     /// Starts servers, a dispatcher and workers.
-    pub(crate) async fn start(cli: &Cli) -> anyhow::Result<Self> {
-        let workers: Vec<String> = (1..=cli.workers).map(|number| format!("w{number}")).collect();
+    pub(crate) async fn start(system: &System, sizes: Sizes) -> anyhow::Result<Self> {
+        let workers: Vec<String> =
+            (1..=system.workers).map(|number| format!("w{number}")).collect();
         // Redis would rewrite its file at sizes that come by chance, and take a core for a second.
         let servers = Servers::builder().redis_arg("auto-aof-rewrite-percentage", "0");
         let mut builder = Yard::builder().on(servers.start().await?);
         for id in &workers {
-            builder = builder.worker(|worker| worker.id(id).slots(cli.slots).builtin());
+            builder = builder.worker(|worker| worker.id(id).slots(system.slots).builtin());
         }
         let yard = builder.start().await?;
         let producer = Producer::connect(Settings::new(yard.place().amqp_url())?).await?;
         let client = redis::Client::open(yard.place().redis_url())?;
         let redis = client.get_multiplexed_async_connection().await?;
-        let part = if cli.quick { 5 } else { 1 };
-        let sizes = Sizes {
-            single: 50_000 / part,
-            bulk: 200_000 / part,
-            drain: 100_000 / part,
-            idle: 1_000 / part,
-        };
         let mut bench = Self { yard, producer, redis, groups: Vec::new(), workers, sizes };
         bench.groups = bench.groups()?;
         Ok(bench)
@@ -154,8 +171,7 @@ impl Bench {
             }
         };
         measured.numbers.retain(|_, value| value.is_finite());
-        let numbers = measured.numbers.iter().map(|(name, value)| format!("{name} {value:.2}"));
-        println!("  {:<12} {}", measure.name(), numbers.collect::<Vec<_>>().join("  "));
+        println!("  {:<12} {measured}", measure.name());
         Ok(measured)
     }
 
@@ -369,6 +385,11 @@ impl Bench {
 
     fn url(&self) -> &str {
         self.yard.place().amqp_url()
+    }
+
+    /// Where it runs, for others to be measured on the same servers.
+    pub(crate) fn yard(&self) -> &Yard {
+        &self.yard
     }
 
     /// Ends everything.

@@ -30,6 +30,8 @@
 //! - `ratios`: `single`, `bulk`, `drain` over `raw_two`; `idle_reply`, `idle_result` over `raw_three`
 //!   (p50), each the median of the ratios of the rounds.
 //! - `targets`: a list of `name` (of a ratio), `at_least` or `at_most`, `is_met`.
+//!
+//! `taskyard-bench peers` measures other task queues beside it: see [`peers`].
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -38,6 +40,7 @@
 
 mod cpu;
 mod load;
+mod peers;
 mod raw;
 mod results;
 mod summary;
@@ -45,17 +48,23 @@ mod summary;
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
-use crate::{load::Bench, results::Measure, summary::Summary};
+use crate::{
+    load::{Bench, Sizes, System},
+    results::Measure,
+    summary::Summary,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Measure throughput and latency of Taskyard, in ratios to the limit of the bare broker
 #[derive(Debug, Parser)]
-#[command(name = "taskyard-bench", version)]
+#[command(name = "taskyard-bench", version, args_conflicts_with_subcommands = true)]
 struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// How often everything is measured; medians are shown
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -65,15 +74,17 @@ struct Cli {
     /// Only these measures (the raw ones are always taken)
     #[arg(long, value_delimiter = ',', value_name = "MEASURES")]
     only: Vec<Measure>,
-    /// Workers, a process each
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    workers: u32,
-    /// Slots of each worker
-    #[arg(long, default_value_t = 64)]
-    slots: u32,
+    #[command(flatten)]
+    system: System,
     /// Where the summary goes
     #[arg(long, default_value = "target/bench/summary.json", value_name = "FILE")]
     summary: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure Celery, Dramatiq, Taskiq and BullMQ beside Taskyard, on the same servers
+    Peers(peers::Options),
 }
 
 #[tokio::main]
@@ -82,7 +93,11 @@ async fn main() -> ExitCode {
     if cli.quick {
         cli.rounds = 1;
     }
-    match run(&cli).await {
+    let ran = match &cli.command {
+        Some(Command::Peers(options)) => peers::run(options).await,
+        None => run(&cli).await,
+    };
+    match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -92,8 +107,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: &Cli) -> anyhow::Result<()> {
-    println!("Starting private servers, a dispatcher, {} worker(s) ...", cli.workers);
-    let mut bench = Bench::start(cli).await?;
+    println!("Starting private servers, a dispatcher, {} worker(s) ...", cli.system.workers);
+    let mut bench = Bench::start(&cli.system, Sizes::usual(cli.quick)).await?;
     bench.warm_up().await?;
     let mut summary = Summary::new(cli);
     for number in 1..=cli.rounds {

@@ -1,6 +1,6 @@
 //! What was measured.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::Serialize;
 
@@ -107,6 +107,13 @@ impl Measured {
             of(first).keys().map(|name| (name.clone(), value(name))).collect()
         };
         Self { tasks: first.tasks, numbers: each(|m| &m.numbers), cpu_us: each(|m| &m.cpu_us) }
+    }
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers = self.numbers.iter().map(|(name, value)| format!("{name} {value:.2}"));
+        f.write_str(&numbers.collect::<Vec<_>>().join("  "))
     }
 }
 

@@ -61,7 +61,8 @@ pub(crate) struct Summary {
 impl Summary {
     pub(crate) fn new(cli: &Cli) -> Self {
         let settings = json!({
-            "rounds": cli.rounds, "quick": cli.quick, "workers": cli.workers, "slots": cli.slots,
+            "rounds": cli.rounds, "quick": cli.quick,
+            "workers": cli.system.workers, "slots": cli.system.slots,
         });
         Self { settings, rounds: Vec::new() }
     }
