@@ -46,17 +46,6 @@ impl Reach {
         })
     }
 
-    /// How to reach RabbitMQ without the producer library.
-    pub(crate) fn amqp(&self) -> Result<AmqpSettings, Failure> {
-        let address = self.settings.amqp_url.parse();
-        let address = address.map_err(|error| Failure::usage(format!("--amqp-url: {error}")))?;
-        Ok(AmqpSettings { address, tls_ca: self.settings.tls_ca.clone() })
-    }
-
-    pub(crate) fn names(&self) -> Names {
-        Names::new(&self.settings.namespace)
-    }
-
     /// Certificates to trust besides the system's.
     pub(crate) fn tls_ca(&self) -> Option<&Path> {
         self.settings.tls_ca.as_deref()
