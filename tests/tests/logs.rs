@@ -234,10 +234,7 @@ async fn a_log_is_remembered_as_long_as_its_task() -> anyhow::Result<()> {
     wait_until("the log expires", EVENTUALLY, async || {
         let left: i64 = yard.redis(cmd("PTTL").arg("{taskyard:task:t1}:log")).await?;
         let of_task: i64 = yard.redis(cmd("PTTL").arg("taskyard:task:t1")).await?;
-        ensure!(
-            (1..=600_000).contains(&left) && (of_task - left).abs() < 10_000,
-            "{left} {of_task}"
-        );
+        ensure!(left > 0 && (of_task - left).abs() < 10_000, "{left} ms, the task {of_task} ms");
         anyhow::Ok(())
     })
     .await?;

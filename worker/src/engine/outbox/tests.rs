@@ -125,7 +125,7 @@ fn lines_keep_to_their_rate() {
     let (mut outbox, logbook) = with_logbook();
     let mut lines = 0;
     while now < begun + MINUTE {
-        log(&logbook, "a", &"x\n".repeat(2_000));
+        log(&logbook, "a", &"x\n".repeat(1_000));
         let batch = outbox.next_batch(now).unwrap();
         let reports = read_reports(&batch.properties, &batch.body).unwrap();
         lines += reports.iter().map(|report| report.logged_at_ms.len()).sum::<usize>();
