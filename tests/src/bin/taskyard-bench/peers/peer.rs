@@ -68,12 +68,11 @@ pub(crate) fn must_be_installed(mut peers: impl Iterator<Item = Peer>) -> anyhow
         Peer::Bullmq => modules().join("node_modules"),
         _ => python(),
     };
-    let missing = peers.find(|peer| !place(*peer).exists());
-    let missing = missing.map(|peer| (peer.name(), place(peer)));
+    let missing = peers.find(|peer| !place(*peer).exists()).map(Peer::name);
     ensure!(
         missing.is_none(),
-        "{} is not installed: `.ci/setup peers` puts it into target/peers",
-        missing.map_or_else(String::new, |(name, place)| format!("{name} ({})", place.display()))
+        "{} is not installed: `.ci/setup peers` puts all of them into target/peers",
+        missing.unwrap_or_default()
     );
     Ok(())
 }
