@@ -9,8 +9,8 @@ mod gate;
 mod lines;
 mod program;
 
+mod endpoint;
 mod exec;
-mod http;
 mod resident;
 
 mod builtin;
