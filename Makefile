@@ -7,10 +7,10 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/release
 DIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo up bench lint doc clean
+.PHONY: help setup build test test-containers demo up bench lint doc book clean
 
 help: ## Print this menu
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing: RabbitMQ, Redis, clients for the tests (fast when nothing is)
 	@.ci/setup
@@ -20,6 +20,10 @@ build: ## Build all programs into target/release
 
 test: setup build ## Run all tests, on private RabbitMQ and Redis servers
 	$(CARGO) test $(PROFILE) --workspace
+
+test-containers: build ## Test Dockerfile and docker-compose.yml in a Docker of our own (Linux, as root; pulls no image)
+	@.ci/setup containers
+	@tests/containers/run
 
 demo: setup build ## Run a real job on a private system: checksums of a folder's files (DIR=…, default: this repository)
 	@$(BIN)/taskyard-yard demo $(if $(DIR),--dir "$(DIR)")
@@ -36,6 +40,14 @@ lint: ## Check formatting, and clippy without a warning
 
 doc: ## Build the documentation of all crates, without a warning
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(PROFILE) --workspace --no-deps
+
+book: ## Build the documentation for people into target/book/html, without a warning
+	@.ci/setup book
+	@rm -rf target/book && mkdir -p target/book/src
+	@cp -r README.md ARCHITECTURE.md CHANGELOG.md LICENSE-* docs target/book/src/
+	@sed -e 's|](\([a-z]\)|](docs/\1|' -e 's|](\.\./|](|' docs/SUMMARY.md > target/book/src/SUMMARY.md
+	@target/tools/bin/mdbook build docs 2> target/book/log; cat target/book/log; \
+		! grep -Eq 'WARN|ERROR|rror:' target/book/log && test -f target/book/html/index.html
 
 clean: ## Remove everything that was built
 	$(CARGO) clean

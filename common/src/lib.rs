@@ -9,6 +9,7 @@ pub mod amqp;
 pub mod store;
 pub mod tls;
 
+pub mod probe;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;

@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use std::process::ExitCode;
+use taskyard_common::probe::probe;
 use taskyard_common::settings::layered;
 use taskyard_common::shutdown::Shutdown;
 use taskyard_common::telemetry;
@@ -33,6 +34,9 @@ fn main() -> ExitCode {
             return EXIT_USAGE.into();
         }
     };
+    if flags.probe {
+        return probe(settings.http);
+    }
     telemetry::init(settings.log_format, "info");
     if flags.print_config {
         return print_config(settings);

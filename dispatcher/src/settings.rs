@@ -69,6 +69,11 @@ pub struct Flags {
     #[arg(long)]
     #[serde(skip)]
     pub print_config: bool,
+    /// Ask the dispatcher that runs here with these settings whether it is ready; exit code 0 if
+    /// so, 1 if not
+    #[arg(long)]
+    #[serde(skip)]
+    pub probe: bool,
 }
 
 /// The settings in force.

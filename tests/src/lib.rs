@@ -19,6 +19,7 @@ mod servers;
 mod wait;
 mod yard;
 
+pub use ports::free_port;
 pub use process::Process;
 pub use programs::ours;
 pub use servers::{Place, RabbitMq, Redis, Servers, ServersBuilder};

@@ -12,7 +12,7 @@ use std::{
 const CANDIDATES: std::ops::Range<u16> = 10_000..32_000;
 
 /// A port that nobody listens on and that this process has not given out before.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     loop {

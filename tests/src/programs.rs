@@ -99,7 +99,7 @@ pub fn ours(name: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// `target/release`: test programs are one folder deeper.
-fn folder_of_ours() -> anyhow::Result<PathBuf> {
+pub(crate) fn folder_of_ours() -> anyhow::Result<PathBuf> {
     if let Some(folder) = std::env::var_os("TASKYARD_BIN_DIR") {
         return Ok(folder.into());
     }

@@ -1,25 +1,31 @@
 //! What the documents say is what the code does: generated parts, names, paths, flags, examples.
 //!
-//! `TASKYARD_WRITE_DOCS=1 cargo test --release -p taskyard-tests --test docs` writes the generated
+//! `TASKYARD_WRITE_DOCS=1 cargo test --release --workspace --test docs` writes the generated
 //! parts anew.
 
 mod docs {
     pub(super) mod examples;
     pub(super) mod generated;
     pub(super) mod names;
+    pub(super) mod reference;
+    pub(super) mod walks;
 }
 
 use std::path::{Path, PathBuf};
 
 /// The documents, from the root.
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 11] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "docs/handlers.md",
     "docs/wire.md",
     "docs/operations.md",
+    "docs/containers.md",
     "docs/transitions.md",
+    "docs/tutorial.md",
+    "docs/commands.md",
+    "docs/metrics.md",
 ];
 
 fn root() -> PathBuf {

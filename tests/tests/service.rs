@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use std::process::Command;
-use taskyard_tests::{EVENTUALLY, Servers, Submission, Yard, wait_until};
+use taskyard_tests::{EVENTUALLY, Servers, Submission, Yard, free_port, wait_until};
 
 #[tokio::test]
 async fn health_readiness_and_metrics_tell_what_is_so() -> anyhow::Result<()> {
@@ -56,6 +56,50 @@ async fn a_dispatcher_without_redis_is_alive_and_not_ready() -> anyhow::Result<(
     wait_until("ready again", EVENTUALLY, async || {
         let (status, body) = yard.http_get(0, "/readyz").await?;
         ensure!(status == 200, "{status} {body}");
+        anyhow::Ok(())
+    })
+    .await?;
+    yard.discard();
+    Ok(())
+}
+
+/// Asks a program for its health as a container's health check does.
+fn probed(program: &str, http: &str, more: &[&str]) -> anyhow::Result<(Option<i32>, String)> {
+    let ran = Command::new(taskyard_tests::ours(program)?)
+        .args(["--probe", "--http", http])
+        .args(more)
+        .env_clear()
+        .output()?;
+    let said = [ran.stdout, ran.stderr].concat();
+    Ok((ran.status.code(), String::from_utf8_lossy(&said).trim().to_owned()))
+}
+
+#[tokio::test]
+async fn probes_tell_whether_worker_and_dispatcher_are_of_use() -> anyhow::Result<()> {
+    let http = format!("127.0.0.1:{}", free_port());
+    let worker = async |code: Option<i32>, words: &str| {
+        wait_until(words, EVENTUALLY, async || {
+            let (got, said) = probed("taskyard-worker", &http, &["--builtin"])?;
+            ensure!(got == code && said.contains(words), "{got:?} {said}");
+            anyhow::Ok(())
+        })
+        .await
+    };
+    worker(Some(1), "nobody answers").await?;
+    let yard = Yard::builder()
+        .own_servers(Servers::builder())
+        .dispatchers(1)
+        .worker(|w| w.id("w1").builtin().program(|p| p.env("TASKYARD_HTTP", &http)))
+        .start()
+        .await?;
+    worker(Some(0), "taking tasks").await?;
+    assert_eq!(probed("taskyard-dispatcher", yard.http(0), &[])?, (Some(0), "leading".to_owned()));
+
+    yard.servers().rabbitmq().kill9()?;
+    worker(Some(1), "no tasks arrive").await?;
+    wait_until("the dispatcher has seen it too", EVENTUALLY, async || {
+        let (code, said) = probed("taskyard-dispatcher", yard.http(0), &[])?;
+        ensure!(code == Some(1) && said == "no session with RabbitMQ", "{code:?} {said}");
         anyhow::Ok(())
     })
     .await?;

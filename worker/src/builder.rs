@@ -1,6 +1,7 @@
 use crate::context::Context;
 use crate::error::TaskError;
 use crate::handler::{Handler, Handlers, Json, Raw, Reply};
+use crate::health::Health;
 use crate::worker::Worker;
 use bytes::Bytes;
 use serde::Serialize;
@@ -208,6 +209,7 @@ impl WorkerBuilder {
                 grace: self.grace.unwrap_or(GRACE),
                 held_after: self.held_after.unwrap_or(HELD_AFTER),
                 handlers: Arc::new(handlers),
+                health: Health::default(),
             }),
             _ => Err(BuildError(problems)),
         }

@@ -1,4 +1,5 @@
 use crate::engine::{Engine, Now, Order, Settle, Word};
+use crate::health::Health;
 use crate::machine;
 use crate::run;
 use crate::session::{SessionEvent, Uplink};
@@ -56,6 +57,7 @@ pub(crate) struct Driver {
     /// Fired where nothing new is to be consumed.
     pub(crate) draining: CancellationToken,
     pub(crate) shutdown: Shutdown,
+    pub(crate) health: Health,
     pub(crate) state: DriverState,
 }
 
@@ -151,6 +153,7 @@ impl Driver {
 
     /// Does what is due, and what the engine asks for except publishing.
     fn turn(&mut self) {
+        self.health.turned();
         let now = now();
         self.engine.tick(now);
         if self.state.cancel_at.take_if(|at| *at <= now.instant).is_some() {

@@ -15,6 +15,7 @@ mod worker;
 mod context;
 mod error;
 mod handler;
+mod health;
 
 mod engine;
 mod run;
@@ -28,6 +29,7 @@ pub use bytes::Bytes;
 pub use context::{CancelReason, Context};
 pub use error::TaskError;
 pub use handler::Reply;
+pub use health::Health;
 pub use taskyard_common::amqp::{Address, AmqpSettings, Headers};
 pub use taskyard_common::shutdown::Shutdown;
 pub use taskyard_model::{ErrorKind, Kind, TaskId, Timestamp, WorkerId};

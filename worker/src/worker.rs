@@ -2,6 +2,7 @@ use crate::builder::WorkerBuilder;
 use crate::driver::{Driver, DriverState, Ending};
 use crate::engine::{Engine, EngineSettings};
 use crate::handler::Handlers;
+use crate::health::Health;
 use crate::machine;
 use crate::session::Sessions;
 use bytes::Bytes;
@@ -74,6 +75,7 @@ pub struct Worker {
     pub(crate) grace: Duration,
     pub(crate) held_after: Duration,
     pub(crate) handlers: Arc<Handlers>,
+    pub(crate) health: Health,
 }
 
 /// Why a worker ended that was not asked to.
@@ -107,6 +109,12 @@ impl Worker {
         WorkerBuilder::default()
     }
 
+    /// Tells how the worker is while it runs.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
     /// Takes tasks until the shutdown says otherwise.
     ///
     /// Handlers run on the runtime that this is called on; the protocol has threads of its own, so
@@ -138,6 +146,7 @@ impl Worker {
             events: events_sender,
             beats: beats_receiver,
             drain: draining.clone(),
+            health: self.health.clone(),
         };
         let beat = self.first_beat();
         let driver = Driver {
@@ -158,6 +167,7 @@ impl Worker {
             beats,
             draining,
             shutdown,
+            health: self.health,
             state: DriverState::default(),
         };
         let mut sessions = io.handle().spawn(sessions.run());

@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use tokio::{process::Command, time::timeout};
 
 use super::Yard;
+use crate::watchdog::{MARK, Watchdog};
 use crate::{Process, programs};
 
 /// How long such a program may run.
@@ -85,6 +86,30 @@ impl Yard {
             .env("TASKYARD_REDIS_URL", self.place.redis_url());
         command.env("WORKER_ID", name);
         Process::new(name, &self.folder.path().join(format!("{name}.log")), command)
+    }
+
+    /// A script for `bash`, as a user would type it: the addresses in
+    /// its environment, our programs and a `python3` with pika on its `PATH`, `folder`
+    /// around it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be run.
+    pub async fn shell(&self, script: &str, folder: &Path) -> anyhow::Result<Ran> {
+        let mut command = std::process::Command::new("bash");
+        programs::forget_variables(&mut command, &["TASKYARD_"]);
+        let python = programs::python()?;
+        let before = [Some(programs::folder_of_ours()?), python.parent().map(Path::to_owned)];
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = before.into_iter().flatten().chain(std::env::split_paths(&path));
+        command
+            .env("PATH", std::env::join_paths(path)?)
+            .env("TASKYARD_AMQP_URL", self.place.amqp_url())
+            .env("TASKYARD_REDIS_URL", self.place.redis_url())
+            .env(MARK, Watchdog::of_this_process().mark())
+            .args(["-c", script])
+            .current_dir(folder);
+        run(Command::from(command)).await
     }
 
     /// Our command line, `taskyard`, set up for this yard by environment.

@@ -83,8 +83,8 @@ fn flags_of_the_readme_are_those_of_the_programs() {
     let documents =
         ["README.md", "ARCHITECTURE.md", "docs/handlers.md", "docs/wire.md", "docs/operations.md"];
     for document in documents {
-        // Those of cargo.
-        let foreign = ["--release", "--test", "--locked"];
+        // Those of cargo and of Compose.
+        let foreign = ["--release", "--workspace", "--test", "--locked", "--scale"];
         let named = flags(&read(document));
         let mut unknown =
             named.iter().filter(|f| !known.contains(*f) && !foreign.contains(&f.as_str()));

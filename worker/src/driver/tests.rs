@@ -48,6 +48,7 @@ fn drive(
         beats: beats_sender,
         draining: CancellationToken::new(),
         shutdown: shutdown.clone(),
+        health: Health::default(),
         state: DriverState::default(),
     };
     let driver = tokio::spawn(driver.run());

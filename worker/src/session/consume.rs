@@ -29,6 +29,7 @@ impl Sessions {
             // Nothing was delivered, so nothing is settled: the engine has gone.
             _ = orders.recv() => return Ok(()),
         };
+        let mut consuming = Some(self.health.consuming());
         let (mut is_cancelled, mut is_over) = (false, false);
         loop {
             tokio::select! {
@@ -46,6 +47,7 @@ impl Sessions {
                 },
                 () = self.drain.cancelled(), if !is_cancelled => {
                     is_cancelled = true;
+                    drop(consuming.take());
                     cancel(&channel, CONSUMER).await?;
                 }
             }

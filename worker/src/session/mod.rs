@@ -11,6 +11,7 @@ mod consume;
 mod control;
 
 use crate::engine::{Incoming, Settle};
+use crate::health::Health;
 use bytes::Bytes;
 use std::time::Duration;
 use taskyard_common::amqp::{AmqpError, AmqpSettings, Connection, Publisher, jittered_wait};
@@ -70,6 +71,7 @@ pub(crate) struct Sessions {
     pub(crate) beats: watch::Receiver<Bytes>,
     /// Fires when nothing new is to be consumed.
     pub(crate) drain: CancellationToken,
+    pub(crate) health: Health,
 }
 
 impl Sessions {

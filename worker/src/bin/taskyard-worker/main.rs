@@ -15,14 +15,16 @@ mod resident;
 
 mod builtin;
 mod handlers;
+mod http;
 
 use anyhow::Context;
 use clap::Parser;
 use settings::{Flags, Settings};
 use std::process::ExitCode;
 use std::time::Duration;
-use taskyard_common::{shutdown::Shutdown, telemetry};
+use taskyard_common::{probe::probe, shutdown::Shutdown, telemetry};
 use taskyard_worker::{AmqpSettings, RunError, Worker};
+use tokio::net::TcpListener;
 use tracing::error;
 
 #[global_allocator]
@@ -66,6 +68,12 @@ fn main() -> ExitCode {
             print!("{printed}");
         }
         return ExitCode::SUCCESS;
+    }
+    if flags.probe {
+        return match settings.http {
+            Some(address) => probe(address),
+            None => wrong(&anyhow::anyhow!("--probe asks the worker at --http ADDR: say which")),
+        };
     }
     match build(&settings) {
         Ok(worker) => run(worker, &settings),
@@ -113,6 +121,15 @@ fn run(worker: Worker, settings: &Settings) -> ExitCode {
             return UNAVAILABLE.into();
         }
     };
+    if let Some(address) = settings.http {
+        match runtime.block_on(TcpListener::bind(address)) {
+            Ok(listener) => drop(runtime.spawn(http::serve(listener, worker.health()))),
+            Err(error) => {
+                error!(%error, "{address} cannot be listened on: choose another with --http");
+                return USAGE.into();
+            }
+        }
+    }
     let ended = runtime.block_on(async {
         let shutdown = Shutdown::on_signals().map_err(RunError::Threads)?;
         worker.run(shutdown).await

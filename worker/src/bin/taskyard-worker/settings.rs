@@ -3,6 +3,7 @@
 use anyhow::Context;
 use clap::builder::BoolishValueParser;
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use taskyard_common::settings::{
     CommonFlags, default_amqp_url, default_namespace, default_pool, layered,
@@ -54,6 +55,10 @@ pub(crate) struct Flags {
     #[arg(long, env = "TASKYARD_HELD_AFTER_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     held_after_ms: Option<u64>,
+    /// Address for /healthz and /readyz [default: none]
+    #[arg(long, env = "TASKYARD_HTTP", value_name = "ADDR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http: Option<SocketAddr>,
     /// How to write the log [default: text]
     #[arg(long, env = "TASKYARD_LOG_FORMAT", value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,6 +67,11 @@ pub(crate) struct Flags {
     #[arg(long)]
     #[serde(skip)]
     pub(crate) print_config: bool,
+    /// Ask the worker that runs here with these settings (--http) whether it takes tasks; exit code
+    /// 0 if so, 1 if not
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) probe: bool,
 }
 
 /// The values that count.
@@ -110,6 +120,9 @@ pub(crate) struct Settings {
     /// minutes), long tasks break the connection; very small: a message more for each task.
     #[serde(default = "default_held_after_ms")]
     pub(crate) held_after_ms: u64,
+    /// Where to say how it is; nowhere by default, since several workers may share a host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) http: Option<SocketAddr>,
     /// `text` or `json`.
     #[serde(default)]
     pub(crate) log_format: LogFormat,
