@@ -192,7 +192,7 @@ fn keys_of_handlers_files_are_documented() {
     for key in keys {
         assert!(named.contains(&key), "docs/handlers.md does not name {key}");
     }
-    let http = read("worker/src/bin/taskyard-worker/http.rs");
+    let http = read("worker/src/bin/taskyard-worker/endpoint.rs");
     let lower: BTreeSet<String> = named.iter().map(|name| name.to_lowercase()).collect();
     for header in strings_after(&http, "from_static(\"") {
         assert!(lower.contains(&header), "docs/handlers.md does not name {header}");

@@ -6,11 +6,12 @@ use crate::{counts, endpoint::Endpoint, examples};
 
 /// A yard with the examples, and the endpoint that one of them needs.
 async fn yard() -> anyhow::Result<(Yard, Endpoint)> {
-    let mut yard = Yard::builder().start().await?;
-    let endpoint = Endpoint::start(&examples().join("endpoint.py"), yard.folder(), &[]).await?;
+    let endpoint = Endpoint::start(&examples().join("endpoint.py"), &[]).await?;
     let handlers = std::fs::read_to_string(examples().join("handlers.toml"))?
         .replace("127.0.0.1:8099", &format!("127.0.0.1:{}", endpoint.port));
-    yard.add_worker(|w| w.id("w1").slots(4).handlers(&handlers).program(|p| p.dir(&examples())))
+    let yard = Yard::builder()
+        .worker(|w| w.id("w1").slots(4).handlers(&handlers).program(|p| p.dir(&examples())))
+        .start()
         .await?;
     Ok((yard, endpoint))
 }

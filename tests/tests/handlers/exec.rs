@@ -1,5 +1,7 @@
 //! Programs that are started for each task.
 
+use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+
 use anyhow::ensure;
 use taskyard_tests::{EVENTUALLY, Submission, wait_until};
 
@@ -112,33 +114,25 @@ async fn limits_hold_for_the_program_from_its_first_instruction() -> anyhow::Res
 
 #[tokio::test]
 async fn a_program_that_vanished_is_retried_under_limits_too() -> anyhow::Result<()> {
-    let handlers = r#"
-        [[handler]]
-        kind = "x"
-        exec = ["./program"]
-        memory_max = "512m"
-    "#;
-    // The file is only checked when the worker starts.
-    let mut yard = taskyard_tests::Yard::builder().start().await?;
-    let file = yard.folder().join("program");
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("program");
     let write = |text: &str| -> anyhow::Result<()> {
-        use std::os::unix::fs::PermissionsExt;
         // Moved into place as a whole: nobody runs half of it.
         let new = file.with_extension("new");
         std::fs::write(&new, text)?;
-        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755))?;
+        std::fs::set_permissions(&new, Permissions::from_mode(0o755))?;
         Ok(std::fs::rename(&new, &file)?)
     };
     write("#!/bin/sh\n")?;
-    yard.add_worker(|w| w.id("w1").slots(1).handlers(handlers)).await?;
+    let handlers = format!(
+        "[[handler]]\nkind = \"x\"\nexec = [\"./program\"]\nmemory_max = \"512m\"\ndir = {folder:?}\n",
+        folder = folder.path()
+    );
+    let yard = yard_with(&handlers, 1).await?;
+    // The file is looked for when the worker starts, and gone now.
     std::fs::remove_file(&file)?;
-    let id = yard
-        .submit(
-            &Submission::of("x", "")
-                .text("x-task-backoff", "fixed:10")
-                .number("x-task-max-attempts", 100),
-        )
-        .await?;
+    let task = Submission::of("x", "").number("x-task-max-attempts", 100);
+    let id = yard.submit(&task.text("x-task-backoff", "fixed:100")).await?;
     wait_until("a failure", EVENTUALLY, async || {
         let task = yard.state(&id).await?;
         ensure!(task.text("error").contains("./program cannot be run"), "{task:?}");

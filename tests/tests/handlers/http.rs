@@ -1,9 +1,8 @@
 //! HTTP endpoints, besides the example.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, ensure};
 use taskyard_tests::{EVENTUALLY, Servers, Submission, Yard, wait_until};
+use tempfile::{NamedTempFile, TempPath};
 
 use crate::{counts, endpoint::Endpoint};
 
@@ -43,22 +42,24 @@ print(f"listening on port {server.server_port}", flush=True)
 server.serve_forever()
 "#;
 
-fn script(yard: &Yard) -> anyhow::Result<PathBuf> {
-    let file = yard.folder().join("endpoint.py");
+/// The script as a file, gone with what is returned.
+fn script() -> anyhow::Result<TempPath> {
+    let file = NamedTempFile::new()?.into_temp_path();
     std::fs::write(&file, SCRIPT)?;
     Ok(file)
 }
 
 /// A yard whose worker posts tasks of the kind `x` to that endpoint.
 async fn yard() -> anyhow::Result<(Yard, Endpoint)> {
-    let mut yard = Yard::builder().start().await?;
-    let endpoint = Endpoint::start(&script(&yard)?, yard.folder(), &[]).await?;
+    let endpoint = Endpoint::start(&script()?, &[]).await?;
     let handlers = format!(
         "[[handler]]\nkind = \"x\"\nhttp = \"http://127.0.0.1:{}/\"\n\
          headers = {{ X-Token = {{ env = \"TOKEN\" }} }}\n",
         endpoint.port
     );
-    yard.add_worker(|w| w.id("w1").handlers(&handlers).program(|p| p.env("TOKEN", "secret")))
+    let yard = Yard::builder()
+        .worker(|w| w.id("w1").handlers(&handlers).program(|p| p.env("TOKEN", "secret")))
+        .start()
         .await?;
     Ok((yard, endpoint))
 }
@@ -132,7 +133,7 @@ async fn an_endpoint_that_comes_back_gets_its_task() -> anyhow::Result<()> {
     let id = yard
         .submit(
             &Submission::of("x", "")
-                .text("x-task-backoff", "fixed:100")
+                .text("x-task-backoff", "fixed:500")
                 .number("x-task-max-attempts", 100),
         )
         .await?;
@@ -142,22 +143,20 @@ async fn an_endpoint_that_comes_back_gets_its_task() -> anyhow::Result<()> {
         Ok(())
     })
     .await?;
-    let mut command = std::process::Command::new("python3");
-    command.arg(script(&yard)?).arg(endpoint.port.to_string());
-    let log = yard.folder().join("again.log");
-    let again = taskyard_tests::Process::new("endpoint again", &log, command)?;
-    again.start()?;
+    let script = script()?;
+    let _again = endpoint.again(&script)?;
     yard.wait_state(&id, "succeeded", EVENTUALLY).await?;
     yard.shut_down().await
 }
 
 #[tokio::test]
 async fn the_usual_variables_name_a_proxy() -> anyhow::Result<()> {
-    let mut yard = Yard::builder().start().await?;
-    let endpoint = Endpoint::start(&script(&yard)?, yard.folder(), &[]).await?;
+    let endpoint = Endpoint::start(&script()?, &[]).await?;
     let handlers = "[[handler]]\nkind = \"x\"\nhttp = \"http://nowhere.invalid/\"\n";
     let proxy = format!("http://127.0.0.1:{}", endpoint.port);
-    yard.add_worker(|w| w.id("w1").handlers(handlers).program(|p| p.env("HTTP_PROXY", &proxy)))
+    let yard = Yard::builder()
+        .worker(|w| w.id("w1").handlers(handlers).program(|p| p.env("HTTP_PROXY", &proxy)))
+        .start()
         .await?;
     let id = yard.submit(&Submission::of("x", "")).await?;
     let task = yard.wait_state(&id, "succeeded", EVENTUALLY).await?;
@@ -168,19 +167,22 @@ async fn the_usual_variables_name_a_proxy() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn tls_is_checked_against_the_given_authority() -> anyhow::Result<()> {
-    let mut yard = Yard::builder().own_servers(Servers::builder().tls()).start().await?;
-    let authority = yard.servers().ca_file().context("TLS")?.to_owned();
+    let servers = Servers::builder().tls().start().await?;
+    let authority = servers.ca_file().context("TLS")?.to_owned();
     let beside = |name: &str| authority.with_file_name(name).display().to_string();
     let (certificate, key) = (beside("server.pem"), beside("server.key"));
-    let script = script(&yard)?;
-    let endpoint = Endpoint::start(&script, yard.folder(), &[&certificate, &key]).await?;
+    let endpoint = Endpoint::start(&script()?, &[&certificate, &key]).await?;
     let handler = |kind: &str| {
         let port = endpoint.port;
         format!("[[handler]]\nkind = \"{kind}\"\nhttp = \"https://127.0.0.1:{port}/\"\n")
     };
     let trusting = ["--tls-ca".to_owned(), authority.display().to_string()];
-    yard.add_worker(|w| w.id("w1").handlers(&handler("x")).program(|p| p.args(trusting))).await?;
-    yard.add_worker(|w| w.id("w2").handlers(&handler("y"))).await?;
+    let yard = Yard::builder()
+        .on(servers)
+        .worker(|w| w.id("w1").handlers(&handler("x")).program(|p| p.args(trusting)))
+        .worker(|w| w.id("w2").handlers(&handler("y")))
+        .start()
+        .await?;
     let id = yard.submit(&Submission::of("x", "sealed")).await?;
     yard.wait_state(&id, "succeeded", EVENTUALLY).await?;
     let id = yard.submit(&Submission::of("y", "").number("x-task-max-attempts", 1)).await?;

@@ -14,9 +14,9 @@ mod program;
 mod tests;
 
 use crate::attempt::Attempt;
+use crate::endpoint::Http;
 use crate::exec::Exec;
 use crate::gate::Gate;
-use crate::http::Http;
 use crate::program::Program;
 use crate::resident::Resident;
 use anyhow::Context as _;
@@ -62,7 +62,7 @@ pub(crate) fn add(
 ) -> anyhow::Result<WorkerBuilder> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("the handlers file {} cannot be read", file.display()))?;
-    let client = || crate::http::client(tls_ca).context("a client for HTTP");
+    let client = || crate::endpoint::client(tls_ca).context("a client for HTTP");
     let handlers =
         parse(&text, client).with_context(|| format!("the handlers file {}", file.display()))?;
     for handler in handlers {

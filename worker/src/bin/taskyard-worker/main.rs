@@ -9,13 +9,13 @@ mod gate;
 mod lines;
 mod program;
 
+mod endpoint;
 mod exec;
-mod http;
 mod resident;
 
 mod builtin;
 mod handlers;
-mod health;
+mod http;
 
 use anyhow::Context;
 use clap::Parser;
@@ -123,7 +123,7 @@ fn run(worker: Worker, settings: &Settings) -> ExitCode {
     };
     if let Some(address) = settings.http {
         match runtime.block_on(TcpListener::bind(address)) {
-            Ok(listener) => drop(runtime.spawn(health::serve(listener, worker.health()))),
+            Ok(listener) => drop(runtime.spawn(http::serve(listener, worker.health()))),
             Err(error) => {
                 error!(%error, "{address} cannot be listened on: choose another with --http");
                 return USAGE.into();

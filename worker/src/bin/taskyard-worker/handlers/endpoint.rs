@@ -1,5 +1,5 @@
 use super::keys::Keys;
-use crate::http::OWN_HEADERS;
+use crate::endpoint::OWN_HEADERS;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 

@@ -1,7 +1,7 @@
 use super::*;
 
 fn read(text: &str) -> anyhow::Result<Vec<Handler>> {
-    parse(text, || crate::http::client(None))
+    parse(text, || crate::endpoint::client(None))
 }
 
 #[track_caller]

@@ -5,11 +5,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
+/// Heads of requests, and their bodies.
+type Heard = Mutex<Vec<(String, Vec<u8>)>>;
+
 /// An endpoint that says one thing to everybody and keeps what it is told.
 struct Server {
     url: Url,
-    /// Heads of requests, and their bodies.
-    heard: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    heard: Arc<Heard>,
     /// How many connections were made.
     connections: Arc<Mutex<u32>>,
     /// Fires when a request is there.
@@ -67,7 +69,7 @@ impl Server {
 async fn serve(
     mut stream: TcpStream,
     answer: &[u8],
-    heard: &Mutex<Vec<(String, Vec<u8>)>>,
+    heard: &Heard,
     asked: &Notify,
 ) -> std::io::Result<()> {
     loop {
