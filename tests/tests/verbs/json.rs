@@ -198,9 +198,14 @@ async fn look(page: &mut Page, yard: &Yard) -> anyhow::Result<()> {
     check(page, yard, "ls", &["ls", "--state", "succeeded,failed,queued,delayed"]).await?;
     check(page, yard, "workers", &["workers"]).await?;
     check(page, yard, "stats", &["stats"]).await?;
+    let logging = ["submit", "sleep", "--data", r#"{"ms":1,"log":["a line"]}"#, "--id", "j10"];
+    yard.taskyard(&[&logging[..], &["--wait"]].concat()).await?.ok()?;
+    check(page, yard, "logs", &["logs", "-f", "j10"]).await?;
+    check(page, yard, "doctor", &["doctor"]).await?;
+    check(page, yard, "doctor --list", &["doctor", "--list"]).await?;
     wait_until("all is counted", EVENTUALLY, async || {
         let counts = objects(&yard.taskyard(&["stats", "--json"]).await?.ok()?)?;
-        ensure!(counts[0]["accepted"] == 10 && counts[0]["waiting"] == 1, "{counts:?}");
+        ensure!(counts[0]["accepted"] == 11 && counts[0]["waiting"] == 1, "{counts:?}");
         anyhow::Ok(())
     })
     .await?;

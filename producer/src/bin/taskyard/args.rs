@@ -1,6 +1,6 @@
 use crate::dead::DeadVerb;
-use crate::logs::LogsArgs;
 use crate::doctor::DoctorArgs;
+use crate::logs::LogsArgs;
 use crate::ls::LsArgs;
 use crate::man::ManArgs;
 use crate::submit::SubmitArgs;

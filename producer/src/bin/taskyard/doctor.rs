@@ -17,15 +17,18 @@ mod redis;
 mod check;
 mod checks;
 
+pub(crate) use check::Check;
+pub(crate) use finding::Finding;
+
 use crate::connect::Reach;
 use crate::exit::{Exit, Failure};
+use crate::json::{Found, Listed};
 use crate::output::Output;
-use check::{CHECKS, Check};
+use check::CHECKS;
 use facts::{Asked, Facts};
-use finding::{Finding, Verdict};
+use finding::Verdict;
 use management::Management;
 use role::Role;
-use serde_json::json;
 use std::path::PathBuf;
 use taskyard_model::WorkerId;
 
@@ -128,13 +131,7 @@ async fn gather(args: &DoctorArgs, reach: &Reach) -> Result<Facts, Failure> {
 fn print(check: &Check, finding: &Finding, output: &Output) {
     let Finding { verdict, what, fix } = finding;
     if output.is_json() {
-        return output.json(&json!({
-            "check": check.name,
-            "verdict": verdict.as_str(),
-            "what": what,
-            "why": check.why,
-            "fix": fix,
-        }));
+        return output.json(&Found::new(check, finding));
     }
     let verdict = output.paint(verdict.tone(), &format!("{:<8}", verdict.as_str()));
     output.line(&format!("{verdict} {:<20} {what}", check.name));
@@ -147,8 +144,7 @@ fn print(check: &Check, finding: &Finding, output: &Output) {
 fn list(check: &Check, output: &Output) {
     let Check { name, looks_at, why, mend, .. } = check;
     if output.is_json() {
-        let line = json!({ "check": name, "looks_at": looks_at, "why": why, "mend": mend });
-        return output.json(&line);
+        return output.json(&Listed::from(check));
     }
     output.line(name);
     output.line(&format!("  looks at: {looks_at}"));

@@ -1,8 +1,8 @@
 use crate::connect::Reach;
 use crate::exit::{Exit, Failure};
+use crate::json::Logged;
 use crate::output::{Output, Tone};
 use crate::{task, when};
-use serde_json::json;
 use std::collections::VecDeque;
 use std::time::Duration;
 use taskyard_common::store::{LogLine, LogPlace, Reader, TaskView};
@@ -93,10 +93,7 @@ impl Log<'_> {
 
     fn print(&self, line: &LogLine) {
         if self.output.is_json() {
-            return self.output.json(&json!({
-                "at": line.at.as_ms(), "attempt": line.attempt, "worker": line.worker,
-                "text": line.text,
-            }));
+            return self.output.json(&Logged::from(line));
         }
         let whence = format!("{} {} {}", when::utc(line.at), line.attempt, line.worker);
         let whence = self.output.paint(Tone::Faint, &harmless(&whence));

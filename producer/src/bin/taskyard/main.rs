@@ -16,8 +16,8 @@ mod submit;
 
 mod cancel;
 mod dead;
-mod logs;
 mod doctor;
+mod logs;
 mod ls;
 mod result;
 mod status;

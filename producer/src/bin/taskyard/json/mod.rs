@@ -5,14 +5,18 @@
 
 mod answer;
 mod counts;
+mod examined;
 mod letter;
+mod logged;
 mod submitted;
 mod task;
 mod worker;
 
 pub(crate) use answer::{Cancelled, Replayed, ReplayedAll, is_unknown};
 pub(crate) use counts::{Counts, Pulse};
+pub(crate) use examined::{Found, Listed};
 pub(crate) use letter::{Letter, Opened};
+pub(crate) use logged::Logged;
 pub(crate) use submitted::{Done, Ended, Line, Submitted, Summary};
 pub(crate) use task::Task;
 pub(crate) use worker::Worker;
