@@ -82,8 +82,15 @@ fn flags_of_the_readme_are_those_of_the_programs() {
     let bench = help("taskyard-bench", &[]) + &help("taskyard-bench", &["peers"]);
     let known = flags(&(read("docs/commands.md") + &bench));
     for document in DOCUMENTS.iter().filter(|document| **document != "CHANGELOG.md") {
-        // Those of cargo, Compose and mdBook.
-        let foreign = ["--release", "--workspace", "--test", "--locked", "--scale"];
+        // Those of cargo, Compose and apt.
+        let foreign = [
+            "--release",
+            "--workspace",
+            "--test",
+            "--locked",
+            "--scale",
+            "--no-install-recommends",
+        ];
         let named = flags(&read(document));
         let mut unknown =
             named.iter().filter(|f| !known.contains(*f) && !foreign.contains(&f.as_str()));
