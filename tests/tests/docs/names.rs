@@ -73,10 +73,10 @@ fn help(program: &str, args: &[&str]) -> String {
 #[test]
 fn flags_of_the_readme_are_those_of_the_programs() {
     let servers = flags(&(help("taskyard-dispatcher", &[]) + &help("taskyard-worker", &[])));
-    let readme = flags(&read("README.md"));
+    let readme = flags(&(read("README.md") + &read("docs/operations.md")));
     let of_everybody = ["--help", "--version"].map(ToOwned::to_owned);
     for flag in servers.iter().filter(|flag| !of_everybody.contains(flag)) {
-        assert!(readme.contains(flag), "the README does not name {flag}");
+        assert!(readme.contains(flag), "neither README nor docs/operations.md names {flag}");
     }
     // That page is what the programs say.
     let bench = help("taskyard-bench", &[]) + &help("taskyard-bench", &["peers"]);
