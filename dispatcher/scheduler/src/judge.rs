@@ -44,7 +44,7 @@ impl Scheduler {
         let live = record.as_ref().map(|r| Live {
             state: r.state,
             attempt: r.attempt,
-            has_start_by: r.has_start_by,
+            has_start_by: r.start_by.is_some(),
         });
         let flight = self.flights.get(&id);
         let books = Books {

@@ -423,7 +423,7 @@ impl Record {
             owes_dead_letter: false,
             is_cancel_asked: false,
             keep_ms: None,
-            has_start_by: false,
+            start_by: None,
         }
     }
 }
