@@ -472,3 +472,24 @@ fn what_is_nowhere_here_expires_by_the_start_by_on_its_record_alone() {
         assert_eq!(asked.into_iter().map(|(_, asked)| asked).collect::<Vec<_>>(), expected);
     }
 }
+
+#[test]
+fn a_second_submission_that_comes_again_waits_as_long_as_the_first() {
+    let mut stage = Stage::new(Settings::default());
+    stage.beat("w1", "boot", &[]);
+    // Whoever had it before died: nobody can tell whether it is the first.
+    let copy = CopyFacts { attempt: 0, source: Source::Submit, is_redelivered: true };
+    let facts = Box::new(hurried(&stage, "s", 100));
+    let destination = Destination::Here;
+    let arrival = Arrival { car: CarId(1), copy, facts, destination, lane: None };
+    stage.tell(Event::Arrived(arrival));
+    stage.tell(Event::TurnEnded);
+    let [(op, Some(Transition::AcceptDispatched))] = asked(&mut stage)[..] else { panic!() };
+    let due = Some(Timestamp::from_ms(stage.now.as_ms() + 1_500));
+    let known = Record { next_at: due, ..record(State::Delayed, 0, None) };
+    stage.answer(op, Answer::Refused(Some(known)));
+    stage.pass(1_250);
+    assert_eq!(asked(&mut stage), [], "neither ended nor started before its time");
+    stage.pass(250);
+    let [(_, Some(Transition::Dispatch))] = asked(&mut stage)[..] else { panic!("not started") };
+}
