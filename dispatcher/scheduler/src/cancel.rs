@@ -92,12 +92,13 @@ impl Scheduler {
     /// On record: copies that wait here are done with; those elsewhere meet the record.
     fn cancelled(&mut self, id: &TaskId, before: Option<Record>) {
         self.note(Note::Finished { id: id.clone(), state: State::Cancelled, kind: None });
-        let held = self.entries.of(id).filter(|(_, entry)| waits(&entry.phase));
-        let (new, held): (Vec<_>, Vec<_>) =
-            held.map(|(car, entry)| (entry.is_new, car)).partition(|(is_new, _)| *is_new);
+        let waiting = |is_new: bool| -> Vec<CarId> {
+            let copies = self.entries.of(id).filter(|(_, e)| waits(&e.phase) && e.is_new == is_new);
+            copies.map(|(car, _)| car).collect()
+        };
+        let (held, new) = (waiting(false), waiting(true));
         // Not recorded yet: a second submission, which meets the end and is told of it.
-        new.into_iter().for_each(|(_, car)| self.accept_waiting(car));
-        let held: Vec<CarId> = held.into_iter().map(|(_, car)| car).collect();
+        new.into_iter().for_each(|car| self.accept_waiting(car));
         held.iter().for_each(|car| self.unwait(*car));
         // One of them stays until the reply is out: whoever comes after this process meets it again.
         let mut held = held.into_iter();

@@ -17,7 +17,7 @@ use indexmap::IndexMap;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::hash::BuildHasher;
-use taskyard_model::{CopyFacts, Kind, State, TaskId, Timestamp, Transition, Wants, WorkerId};
+use taskyard_model::{Kind, State, TaskId, Timestamp, Transition, Wants, WorkerId};
 
 /// Hashes the same way in every run, from a seed that is handed in.
 #[derive(Clone, Copy, Debug)]
@@ -581,23 +581,6 @@ impl HeadUpdate {
             due_at: facts.due_at,
             is_suspect: facts.is_suspect,
             rounds: facts.rounds,
-        }
-    }
-}
-
-impl Entry {
-    pub(crate) fn new(facts: Box<Facts>, copy: CopyFacts, now: Timestamp) -> Self {
-        let live = facts.attempt;
-        Self {
-            facts,
-            copy,
-            phase: Phase::Checking,
-            live,
-            lane: None,
-            is_new: false,
-            is_plain: false,
-            is_kept: false,
-            held_since: now,
         }
     }
 }
