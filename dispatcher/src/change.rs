@@ -239,6 +239,6 @@ pub(crate) fn record_of(record: Box<store::Record>) -> Record {
         owes_dead_letter: record.owed == "dead",
         is_cancel_asked: record.cancel,
         keep_ms: record.keep_ms,
-        has_start_by: record.has_start_by,
+        start_by: record.start_by,
     }
 }

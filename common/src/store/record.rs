@@ -99,8 +99,8 @@ pub struct Record {
     pub started_at: Option<Timestamp>,
     /// How long it waits between attempts, if that is known.
     pub backoff: Option<Backoff>,
-    /// Whether it must not be started after some instant.
-    pub has_start_by: bool,
+    /// After which instant it must not be started for the first time, if any.
+    pub start_by: Option<Timestamp>,
 }
 
 impl Record {
@@ -134,7 +134,7 @@ impl Record {
             keep_ms: next().parse().ok(),
             started_at: instant(&next()),
             backoff: next().parse().ok(),
-            has_start_by: instant(&next()).is_some(),
+            start_by: instant(&next()),
         })))
     }
 }

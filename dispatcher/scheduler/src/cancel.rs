@@ -92,8 +92,13 @@ impl Scheduler {
     /// On record: copies that wait here are done with; those elsewhere meet the record.
     fn cancelled(&mut self, id: &TaskId, before: Option<Record>) {
         self.note(Note::Finished { id: id.clone(), state: State::Cancelled, kind: None });
-        let held: Vec<CarId> =
-            self.entries.of(id).filter(|(_, e)| waits(&e.phase)).map(|(car, _)| car).collect();
+        let waiting = |is_new: bool| -> Vec<CarId> {
+            let copies = self.entries.of(id).filter(|(_, e)| waits(&e.phase) && e.is_new == is_new);
+            copies.map(|(car, _)| car).collect()
+        };
+        let (held, new) = (waiting(false), waiting(true));
+        // Not recorded yet: a second submission, which meets the end and is told of it.
+        new.into_iter().for_each(|car| self.accept_waiting(car));
         held.iter().for_each(|car| self.unwait(*car));
         // One of them stays until the reply is out: whoever comes after this process meets it again.
         let mut held = held.into_iter();

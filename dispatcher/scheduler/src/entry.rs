@@ -40,6 +40,23 @@ pub(crate) struct Entry {
     pub(crate) held_since: Timestamp,
 }
 
+impl Entry {
+    pub(crate) fn new(facts: Box<Facts>, copy: CopyFacts, now: Timestamp) -> Self {
+        let live = facts.attempt;
+        Self {
+            facts,
+            copy,
+            phase: Phase::Checking,
+            live,
+            lane: None,
+            is_new: false,
+            is_plain: false,
+            is_kept: false,
+            held_since: now,
+        }
+    }
+}
+
 /// The copies of one task; nearly always one.
 #[derive(Clone, Debug)]
 struct Holders {

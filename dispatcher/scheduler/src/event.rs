@@ -222,8 +222,8 @@ pub struct Record {
     pub is_cancel_asked: bool,
     /// How long its final state is to be remembered.
     pub keep_ms: Option<u64>,
-    /// Whether it must not be started after some instant.
-    pub has_start_by: bool,
+    /// After which instant it must not be started for the first time, if any.
+    pub start_by: Option<Timestamp>,
 }
 
 /// What the store answered.

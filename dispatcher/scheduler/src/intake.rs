@@ -3,7 +3,7 @@
 use crate::class::ClassKey;
 use crate::entry::{Entry, Phase};
 use crate::event::{
-    Answer, Arrival, Destination, Effect, Expect, Field, HeadUpdate, Note, Payload, Place,
+    Answer, Arrival, Destination, Effect, Expect, Field, HeadUpdate, Note, Payload, Place, Record,
     RefusedSubmission, ReplyBody, ReplyTo, Write,
 };
 use crate::facts::CarId;
@@ -40,7 +40,8 @@ impl Scheduler {
             self.at(start_by, Timer::StartBy { id: id.clone(), attempt });
         }
         match copy.source {
-            Source::Submit if start_by.is_some_and(|at| at <= self.now) => self.expire(car),
+            // Whose start-by has passed is recorded first, too: it may be a second submission.
+            Source::Submit if start_by.is_some_and(|at| at <= self.now) => self.accept(car),
             Source::Submit if due_at.is_some_and(|at| at > self.now) => self.accept(car),
             Source::Submit if !self.is_taken(car) => self.accept(car),
             Source::Submit => {
@@ -189,32 +190,51 @@ impl Scheduler {
         self.move_to(car, Place::Later(due_at), update);
     }
 
-    /// The start-by of a task has passed.
+    /// The start-by of a submission has passed. It may be a second submission of its task, and then
+    /// says nothing about the first: only a copy that is on record is ended by its own.
     pub(crate) fn start_by_passed(&mut self, id: TaskId, attempt: u32) {
-        let held = self.entries.of(&id).next().map(|(car, entry)| {
-            let waits = matches!(entry.phase, Phase::Waiting { .. } | Phase::Holding { .. });
-            (car, waits, entry.facts.failures + entry.facts.losses > 0)
-        });
-        match held {
+        if self.entries.of(&id).next().is_none() {
+            return self.start_by_passed_elsewhere(id, attempt);
+        }
+        let is_over = |entry: &Entry| entry.facts.start_by.is_some_and(|at| at <= self.now);
+        let Some((car, entry)) = self.entries.of(&id).find(|(_, entry)| is_over(entry)) else {
+            return;
+        };
+        let has_run = entry.facts.failures + entry.facts.losses > 0;
+        match entry.phase {
             // It was started in time; this is a retry.
-            Some((_, true, true)) => return,
-            Some((car, true, false)) => {
+            Phase::Waiting { .. } | Phase::Holding { .. } if has_run => {}
+            Phase::Waiting { .. } if entry.is_new => self.accept_waiting(car),
+            Phase::Waiting { .. } | Phase::Holding { .. } => {
                 self.unwait(car);
-                return self.expire(car);
+                self.expire(car);
             }
             // Something is being decided about it: look again soon.
-            Some((_, false, _)) => {
+            _ => {
                 let soon = self.now + std::time::Duration::from_millis(100);
-                return self.at(soon, Timer::StartBy { id, attempt });
+                self.at(soon, Timer::StartBy { id, attempt });
             }
-            None => {}
         }
-        // A worker has it: it refuses what it would start too late. Else it is in a lane, parked or
-        // in a delay: its copy meets the final state when it comes by.
+    }
+
+    /// Nothing is held of it. A worker that has it refuses what it would start too late. Else it is in a
+    /// lane, parked or in a delay, and its copy meets the final state when it comes by.
+    fn start_by_passed_elsewhere(&mut self, id: TaskId, attempt: u32) {
         if !self.flights.contains_key(&id) {
-            let mut write = self.expiry(&id, Vec::new());
+            self.read(id.clone(), Pending::StartBy { id, attempt });
+        }
+    }
+
+    pub(crate) fn start_by_read(&mut self, id: &TaskId, attempt: u32, record: Option<&Record>) {
+        let is_over = record.is_some_and(|record| {
+            record.failures + record.losses == 0 && record.start_by.is_some_and(|at| at <= self.now)
+        });
+        let is_elsewhere = self.entries.of(id).next().is_none() && !self.flights.contains_key(id);
+        if is_over && is_elsewhere {
+            let mut write = self.expiry(id, Vec::new());
             write.expect = Expect::Exactly(attempt);
-            self.write(write, Pending::Ended { car: None, id, state: State::Expired });
+            let ended = Pending::Ended { car: None, id: id.clone(), state: State::Expired };
+            self.write(write, ended);
         }
     }
 

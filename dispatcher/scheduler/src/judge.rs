@@ -44,7 +44,7 @@ impl Scheduler {
         let live = record.as_ref().map(|r| Live {
             state: r.state,
             attempt: r.attempt,
-            has_start_by: r.has_start_by,
+            has_start_by: r.start_by.is_some(),
         });
         let flight = self.flights.get(&id);
         let books = Books {
@@ -66,6 +66,7 @@ impl Scheduler {
             (Verdict::Adopt, Some(_)) => self.adopt(car),
             (Verdict::Keep, Some(record)) => {
                 self.follow(car, &record);
+                self.follow_first(car, &record);
                 self.keep_copy(car);
             }
             (Verdict::Drop | Verdict::Answer, Some(record)) => self.drop_copy(car, &record),
@@ -93,6 +94,23 @@ impl Scheduler {
             entry.facts.failures = record.failures;
             entry.facts.losses = record.losses;
             entry.facts.follow_reply(Some(record));
+        }
+    }
+
+    /// A submission that comes again may be the second one of its task, and the times on record are those
+    /// of the first.
+    fn follow_first(&mut self, car: CarId, record: &Record) {
+        let Some(entry) = self.entries.get_mut(car) else { return };
+        if !entry.copy.source.is_submission() {
+            return;
+        }
+        entry.facts.start_by = record.start_by;
+        if record.state == State::Delayed {
+            entry.facts.due_at = record.next_at;
+        }
+        let (id, attempt) = (entry.facts.id.clone(), entry.facts.attempt);
+        if let Some(start_by) = record.start_by {
+            self.at(start_by, Timer::StartBy { id, attempt });
         }
     }
 

@@ -17,7 +17,7 @@ use indexmap::IndexMap;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::hash::BuildHasher;
-use taskyard_model::{CopyFacts, Kind, State, TaskId, Timestamp, Transition, Wants, WorkerId};
+use taskyard_model::{Kind, State, TaskId, Timestamp, Transition, Wants, WorkerId};
 
 /// Hashes the same way in every run, from a seed that is handed in.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +62,9 @@ pub(crate) enum Pending {
     FailCopy { car: CarId, verdict: crate::retry::Failure },
     /// The end of a task that no worker has is being recorded.
     Ended { car: Option<CarId>, id: TaskId, state: State },
+    /// The record of a task is being read that nothing here stands for and whose start-by may have
+    /// passed.
+    StartBy { id: TaskId, attempt: u32 },
     /// The last write about a car, if there is one, is on its way.
     Last(Option<CarId>),
     /// A submission's refusal is being recorded.
@@ -381,6 +384,11 @@ impl Scheduler {
             Pending::Requeue { car, update } => self.requeued(car, update, answer),
             Pending::FailCopy { car, verdict } => self.copy_failed(car, verdict, answer),
             Pending::Ended { car, id, state } => self.ended(car, &id, state, answer),
+            Pending::StartBy { id, attempt } => match answer {
+                Answer::Refused(record) | Answer::Applied(record) => {
+                    self.start_by_read(&id, attempt, record.as_ref());
+                }
+            },
             Pending::Last(car) => car.into_iter().for_each(|car| self.release(car)),
             Pending::Struck(car) => self.conclude_copy(car),
             Pending::Refuse(submission) => self.refusal_recorded(submission, &answer),
@@ -573,23 +581,6 @@ impl HeadUpdate {
             due_at: facts.due_at,
             is_suspect: facts.is_suspect,
             rounds: facts.rounds,
-        }
-    }
-}
-
-impl Entry {
-    pub(crate) fn new(facts: Box<Facts>, copy: CopyFacts, now: Timestamp) -> Self {
-        let live = facts.attempt;
-        Self {
-            facts,
-            copy,
-            phase: Phase::Checking,
-            live,
-            lane: None,
-            is_new: false,
-            is_plain: false,
-            is_kept: false,
-            held_since: now,
         }
     }
 }

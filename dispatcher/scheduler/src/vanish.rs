@@ -143,6 +143,8 @@ impl Scheduler {
         }
         for flight in self.flights.values_mut() {
             flight.marker = None;
+            // Another leader may have noted a reply address meanwhile: the record is asked at the end.
+            flight.counts = None;
         }
         let mut listed = Vec::new();
         for (number, worker) in self.workers.iter_mut() {
@@ -423,7 +425,7 @@ impl Record {
             owes_dead_letter: false,
             is_cancel_asked: false,
             keep_ms: None,
-            has_start_by: false,
+            start_by: None,
         }
     }
 }

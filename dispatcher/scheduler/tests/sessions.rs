@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what cannot be is a failed test")]
 
 use taskyard_model::{
-    Backoff, CopyFacts, ErrorKind, Labels, Source, State, TaskId, Timestamp, WorkerId,
+    Backoff, CopyFacts, ErrorKind, Labels, Source, State, TaskId, Timestamp, Transition, WorkerId,
 };
 use taskyard_scheduler::{
     Answer, Arrival, BeatFacts, CarId, Destination, Effect, Event, Facts, Fault, Field, OpId,
@@ -161,7 +161,7 @@ fn record(state: State, attempt: u32, worker: Option<&str>) -> Record {
         owes_dead_letter: false,
         is_cancel_asked: false,
         keep_ms: None,
-        has_start_by: false,
+        start_by: None,
     }
 }
 
@@ -448,4 +448,87 @@ fn what_a_worker_asks_for_is_the_least_that_a_retry_waits_and_at_most_a_day() {
     assert_eq!(put_off_ms(Some(4_999)), 5_000);
     assert_eq!(put_off_ms(Some(30_000)), 30_000);
     assert_eq!(put_off_ms(Some(u64::MAX)), 86_400_000);
+}
+
+/// A submission that must have started within so many ms.
+fn hurried(stage: &Stage, id: &str, ms: u64) -> Facts {
+    Facts { start_by: Some(Timestamp::from_ms(stage.now.as_ms() + ms)), ..facts(id, 0) }
+}
+
+/// The transitions among what was asked for since the last look; `None` is a look.
+fn asked(stage: &mut Stage) -> Vec<(OpId, Option<Transition>)> {
+    stage.writes().into_iter().map(|(op, write)| (op, write.transition)).collect()
+}
+
+#[test]
+fn a_second_submission_that_expires_before_it_is_recorded_ends_nothing_of_the_first() {
+    let mut stage = Stage::new(Settings::default());
+    stage.beat("w1", "boot", &[]);
+    for (car, id) in [(1, "a"), (2, "b")] {
+        stage.dispatch(car, id);
+    }
+    // No slot is free: it waits, and its delivery is all there is of it.
+    stage.arrive_with(3, hurried(&stage, "s", 100), Source::Submit, None);
+    stage.tell(Event::TurnEnded);
+    assert_eq!(asked(&mut stage), []);
+    stage.pass(100);
+    let [(op, Some(Transition::Accept))] = asked(&mut stage)[..] else { panic!("not recorded") };
+    stage.answer(op, Answer::Refused(Some(record(State::Delayed, 0, None))));
+    assert!(stage.is_released(3), "it was a question");
+    stage.pass(1_000);
+    assert!(asked(&mut stage).iter().all(|(_, asked)| *asked != Some(Transition::Expire)));
+}
+
+#[test]
+fn a_first_submission_that_expires_before_it_is_recorded_is_recorded_and_ended() {
+    let mut stage = Stage::new(Settings::default());
+    stage.arrive_with(1, hurried(&stage, "s", 0), Source::Submit, None);
+    stage.tell(Event::TurnEnded);
+    let [(op, Some(Transition::Accept))] = asked(&mut stage)[..] else { panic!("not recorded") };
+    stage.answer(op, Answer::Applied(None));
+    let [(op, Some(Transition::Expire))] = asked(&mut stage)[..] else { panic!("not ended") };
+    stage.answer(op, Answer::Applied(None));
+    assert!(stage.is_released(1));
+}
+
+#[test]
+fn what_is_nowhere_here_expires_by_the_start_by_on_its_record_alone() {
+    for (first, expires) in [(None, false), (Some(5_000_000), false), (Some(1_000_500), true)] {
+        let mut stage = Stage::new(Settings::default());
+        // A second submission, answered at once; its own instant comes later.
+        stage.arrive_with(1, hurried(&stage, "s", 500), Source::Submit, None);
+        stage.tell(Event::TurnEnded);
+        let known =
+            Record { start_by: first.map(Timestamp::from_ms), ..record(State::Delayed, 0, None) };
+        let [(op, Some(Transition::Accept))] = asked(&mut stage)[..] else { panic!("{first:?}") };
+        stage.answer(op, Answer::Refused(Some(known.clone())));
+        assert!(stage.is_released(1));
+        stage.pass(500);
+        let [(op, None)] = asked(&mut stage)[..] else { panic!("nobody looks: {first:?}") };
+        stage.answer(op, Answer::Refused(Some(known)));
+        let asked = asked(&mut stage);
+        let expected = if expires { vec![Some(Transition::Expire)] } else { vec![] };
+        assert_eq!(asked.into_iter().map(|(_, asked)| asked).collect::<Vec<_>>(), expected);
+    }
+}
+
+#[test]
+fn a_second_submission_that_comes_again_waits_as_long_as_the_first() {
+    let mut stage = Stage::new(Settings::default());
+    stage.beat("w1", "boot", &[]);
+    // Whoever had it before died: nobody can tell whether it is the first.
+    let copy = CopyFacts { attempt: 0, source: Source::Submit, is_redelivered: true };
+    let facts = Box::new(hurried(&stage, "s", 100));
+    let destination = Destination::Here;
+    let arrival = Arrival { car: CarId(1), copy, facts, destination, lane: None };
+    stage.tell(Event::Arrived(arrival));
+    stage.tell(Event::TurnEnded);
+    let [(op, Some(Transition::AcceptDispatched))] = asked(&mut stage)[..] else { panic!() };
+    let due = Some(Timestamp::from_ms(stage.now.as_ms() + 1_500));
+    let known = Record { next_at: due, ..record(State::Delayed, 0, None) };
+    stage.answer(op, Answer::Refused(Some(known)));
+    stage.pass(1_250);
+    assert_eq!(asked(&mut stage), [], "neither ended nor started before its time");
+    stage.pass(250);
+    let [(_, Some(Transition::Dispatch))] = asked(&mut stage)[..] else { panic!("not started") };
 }

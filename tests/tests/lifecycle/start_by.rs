@@ -56,6 +56,14 @@ async fn a_second_submission_that_expired_says_nothing_about_the_first() -> anyh
     let first = Submission::of("echo", "first").id("s1").number("x-task-delay", 12_000);
     yard.submit(&first).await?;
     yard.wait_state("s1", "delayed", EVENTUALLY).await?;
+    wait_until("the first lies in a delay alone", EVENTUALLY, async || {
+        let (_, metrics) = yard.http_get(0, "/metrics").await?;
+        let is_let_go = metrics.lines().any(|line| line == "taskyard_held_tasks 0");
+        let delayed = depth(&yard, "taskyard.delay.6").await?;
+        ensure!(is_let_go && delayed == 1, "{delayed} delayed");
+        anyhow::Ok(())
+    })
+    .await?;
     yard.dispatcher(0).kill9()?;
     yard.submit(&hurried("s1", 100).reply_to(mailbox.address(), "second")).await?;
     wait_until("expired in the queue", EVENTUALLY, async || {

@@ -165,7 +165,7 @@ fn blank() -> Record {
         owes_dead_letter: false,
         is_cancel_asked: false,
         keep_ms: None,
-        has_start_by: false,
+        start_by: None,
     }
 }
 
@@ -185,7 +185,7 @@ fn set(record: &mut Record, field: &Field, all: Option<&Facts>) {
             record.max_losses = facts.max_losses;
             record.backoff = facts.backoff;
             record.keep_ms = facts.keep_ms;
-            record.has_start_by = facts.start_by.is_some();
+            record.start_by = facts.start_by;
             if facts.attempt > 0 {
                 record.attempt = facts.attempt;
                 record.failures = facts.failures;

@@ -29,12 +29,14 @@ async fn healthz(State(health): State<Health>) -> Answer {
 }
 
 async fn readyz(State(health): State<Health>) -> Answer {
-    match (health.is_ready(), health.is_alive()) {
-        (true, _) => (StatusCode::OK, "taking tasks\n"),
-        (false, true) => (
+    if !health.is_alive() {
+        return healthz(State(health)).await;
+    }
+    match health.is_ready() {
+        true => (StatusCode::OK, "taking tasks\n"),
+        false => (
             StatusCode::SERVICE_UNAVAILABLE,
             "no tasks arrive: draining, no session with RabbitMQ, or no dispatcher\n",
         ),
-        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "the engine has not turned for 10 s\n"),
     }
 }
