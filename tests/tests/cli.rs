@@ -378,7 +378,7 @@ async fn a_broker_that_dies_leaves_no_line_without_an_outcome() -> anyhow::Resul
     assert_eq!(summary["summary"]["lines"], 4, "{reported:?}");
     assert_eq!(reported.len(), 4, "{reported:?}");
     let said = String::from_utf8(ended.stderr)?;
-    assert!(said.contains("nothing after line 4") && said.contains("--id-prefix"), "{said}");
+    assert!(said.contains("nothing after line 4") && said.contains("--skip 2 "), "{said}");
     drop(stdin);
     yard.discard();
     Ok(())

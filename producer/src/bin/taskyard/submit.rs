@@ -68,7 +68,7 @@ pub(crate) struct SubmitArgs {
     csv: Option<PathBuf>,
     /// With --csv, what stands between the fields: a character, or \t
     #[arg(long, value_name = "CHAR", default_value = ",", value_parser = delimiter)]
-    #[arg(requires = "csv")]
+    #[arg(requires = "csv", conflicts_with = "ndjson")]
     delimiter: u8,
     /// The task's id; submitting it again changes nothing [default: a new UUIDv7]
     #[arg(long, value_name = "ID", conflicts_with = "many")]

@@ -46,7 +46,9 @@ fn line_about(recent: &Recent, theme: Theme) -> Line<'_> {
         (true, true) => "of the latest 200",
         (false, true) => "some of them, looked for once: r looks again",
     };
-    let mut spans = vec![theme.span(Tone::Faint, which)];
+    // Again here, since the tabs may be cut.
+    let state = theme.span(task::tone(Some(recent.state)), recent.state.as_str());
+    let mut spans = vec![state, theme.span(Tone::Faint, format!(": {which}"))];
     if let Some(kind) = kind {
         spans.push(theme.span(Tone::Faint, ", of the kind "));
         spans.push(theme.span(Tone::Head, kind.as_str()));
