@@ -37,9 +37,11 @@ impl Pool {
                 result: report.body.clone(),
                 result_type: report.content_type.clone().unwrap_or_default(),
             };
-            return session.outbox.post(parcel(op, &id, &to, told));
+            // A closed channel means that the session is over.
+            let _ = session.replies.send(parcel(op, &id, &to, told));
+            return;
         }
-        let (reader, parcels) = (self.reader.clone(), session.parcels.clone());
+        let (reader, replies) = (self.reader.clone(), session.replies.clone());
         tokio::spawn(async move {
             let view = look(&reader, &id).await;
             let told = match &view {
@@ -62,7 +64,7 @@ impl Pool {
                 },
             };
             // A closed channel means that the session is over.
-            let _ = parcels.send(parcel(op, &id, &to, told));
+            let _ = replies.send(parcel(op, &id, &to, told));
         });
     }
 

@@ -35,6 +35,8 @@ pub(crate) struct Session {
     pub(crate) publisher: Publisher,
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
     pub(crate) parcels: mpsc::UnboundedSender<Parcel>,
+    /// To queues of others. On a channel of its own: many of them may be gone.
+    pub(crate) replies: mpsc::UnboundedSender<Parcel>,
     pub(crate) asked: mpsc::UnboundedSender<Vec<Asked>>,
     pub(crate) declares: mpsc::UnboundedSender<WorkerId>,
     pub(crate) acks: HashMap<Track, mpsc::UnboundedSender<Settled>>,
@@ -74,6 +76,9 @@ impl Pool {
         let publisher = Publisher::open(&publishing).await?;
         let (parcels, posted) = mpsc::unbounded_channel();
         tokio::spawn(post::run(publisher.clone(), posted, inputs.clone()));
+        let to_others = Publisher::open_to_others(&publishing).await?;
+        let (replies, posted) = mpsc::unbounded_channel();
+        tokio::spawn(post::run(to_others, posted, inputs.clone()));
         let (asked, to_ask) = mpsc::unbounded_channel();
         tokio::spawn(writer::run(self.store.clone(), to_ask, inputs.clone()));
         let (declares, to_declare) = mpsc::unbounded_channel();
@@ -103,6 +108,7 @@ impl Pool {
             publisher,
             inputs,
             parcels,
+            replies,
             asked,
             declares,
             acks: HashMap::new(),

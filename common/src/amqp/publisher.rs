@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tracing::debug;
 
 /// Longest time without a confirm while some are due. A frozen broker is noticed after twice the
 /// heartbeat anyway; one that confirms nothing for so long has lost track of the channel.
@@ -70,6 +71,17 @@ pub enum Publication {
     Unknown,
 }
 
+/// What a returned message says of the confirm that lapin gives it to: it does so in no certain order
+/// where one confirm is for several.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Returns {
+    /// One that belongs to another means that ours, or another, was returned and taken for stored:
+    /// nothing on this channel is to be trusted any more.
+    Exact,
+    /// Nothing depends on which it was, only on how many.
+    Counted,
+}
+
 struct Job {
     message: Message,
     done: oneshot::Sender<Publication>,
@@ -91,9 +103,22 @@ impl Publisher {
     /// # Errors
     /// The session is lost.
     pub async fn open(connection: &Connection) -> Result<Self, AmqpError> {
+        Self::open_for(connection, Returns::Exact).await
+    }
+
+    /// The same for messages to queues of others, which may be gone at any time and need not be there:
+    /// of several under way at once, it may be another one that is said to be returned.
+    ///
+    /// # Errors
+    /// The session is lost.
+    pub async fn open_to_others(connection: &Connection) -> Result<Self, AmqpError> {
+        Self::open_for(connection, Returns::Counted).await
+    }
+
+    async fn open_for(connection: &Connection, returns: Returns) -> Result<Self, AmqpError> {
         let channel = connection.confirming_channel().await?;
         let (jobs, receiver) = mpsc::channel(WINDOW);
-        tokio::spawn(own(channel, receiver));
+        tokio::spawn(own(channel, returns, receiver));
         Ok(Self { jobs })
     }
 
@@ -122,7 +147,7 @@ impl Publisher {
 }
 
 /// Publishes jobs in order and tells each what became of it, until the channel fails.
-async fn own(channel: Channel, mut jobs: mpsc::Receiver<Job>) {
+async fn own(channel: Channel, returns: Returns, mut jobs: mpsc::Receiver<Job>) {
     let mut unconfirmed = FuturesUnordered::new();
     let mut unconfirmed_bytes = 0;
     // One clock for all: a timer for each message would cost as much as all else here.
@@ -145,7 +170,7 @@ async fn own(channel: Channel, mut jobs: mpsc::Receiver<Job>) {
                     progress = Instant::now();
                 }
                 unconfirmed_bytes += job.message.body.len();
-                let mut publication = Box::pin(publish(channel.clone(), job));
+                let mut publication = Box::pin(publish(channel.clone(), returns, job));
                 // The first poll numbers the message and queues its frames in one step. Polled here,
                 // in order, and by this task alone; polled elsewhere, numbers and frames could swap.
                 match futures_util::poll!(&mut publication) {
@@ -180,7 +205,7 @@ async fn next<F: Future<Output = (bool, usize)>>(
 
 /// Publishes one message and passes on what becomes of it; whether the channel is still to be
 /// trusted, and the size of the body.
-async fn publish(channel: Channel, job: Job) -> (bool, usize) {
+async fn publish(channel: Channel, returns: Returns, job: Job) -> (bool, usize) {
     let Job { message, done } = job;
     let Message { exchange, routing_key, is_mandatory, properties, body } = message;
     let options = BasicPublishOptions { mandatory: is_mandatory, immediate: false };
@@ -193,13 +218,20 @@ async fn publish(channel: Channel, job: Job) -> (bool, usize) {
     };
     let publication = match confirmed.await {
         Ok(Confirmation::Ack(None)) => Publication::Confirmed,
-        // lapin gives returned messages to confirms in no certain order. One that is not ours means
-        // that ours, or another, was returned and taken for stored: nothing here is to be trusted.
-        Ok(Confirmation::Ack(Some(returned))) if returned.routing_key.as_str() == key => {
+        Ok(Confirmation::Ack(Some(returned)))
+            if returns == Returns::Counted || returned.routing_key.as_str() == key =>
+        {
             Publication::Returned(returned.reply_text.to_string())
         }
         Ok(Confirmation::Nack(_)) => Publication::Refused,
-        Ok(Confirmation::Ack(_) | Confirmation::NotRequested) | Err(_) => Publication::Unknown,
+        Ok(Confirmation::Ack(_) | Confirmation::NotRequested) => {
+            debug!(key, "a confirm carries what another message was returned with");
+            Publication::Unknown
+        }
+        Err(error) => {
+            debug!(%error, key, "a publication is not confirmed");
+            Publication::Unknown
+        }
     };
     let is_healthy = publication != Publication::Unknown;
     // Nobody waits any more: nothing to tell.

@@ -1,7 +1,8 @@
 //! Who asked for it is told the end.
 
+use anyhow::ensure;
 use lapin::BasicProperties;
-use taskyard_tests::{EVENTUALLY, Submission};
+use taskyard_tests::{EVENTUALLY, Submission, wait_until};
 
 use crate::{mailbox::Mailbox, small_yard, yard_without_workers};
 
@@ -48,6 +49,36 @@ async fn every_final_state_is_told() -> anyhow::Result<()> {
     let letter = mailbox.next().await?;
     assert_eq!(letter.about(), ("rejected".into(), "r".into(), "about r".into()));
     assert!(letter.header("x-task-error").contains("x-task-max-attempts"), "{letter:?}");
+    yard.finish()
+}
+
+#[tokio::test]
+async fn askers_that_are_gone_disturb_nobody() -> anyhow::Result<()> {
+    const TASKS: usize = 500;
+    let yard = small_yard().await?;
+    let payloads = tempfile::NamedTempFile::new()?;
+    std::fs::write(payloads.path(), "x\n".repeat(TASKS))?;
+    let payloads = payloads.path().display().to_string();
+    let submit = async |prefix: &'static str, to: &'static str| {
+        let args = ["submit", "echo", "--ndjson", &payloads, "--id-prefix", prefix];
+        // A type of its own makes each travel alone.
+        let more = ["--reply-to", to, "--content-type", "text/plain"];
+        yard.taskyard(&[&args[..], &more[..]].concat()).await?.ok()
+    };
+    tokio::try_join!(submit("a-", "gone"), submit("b-", "left"))?;
+    for n in 1..=TASKS {
+        yard.wait_state(&format!("a-{n}"), "succeeded", EVENTUALLY).await?;
+        yard.wait_state(&format!("b-{n}"), "succeeded", EVENTUALLY).await?;
+    }
+    // What RabbitMQ returns for one message is told of another where one confirm is for several: with
+    // anything else on their channel the session would end, and the log would say so.
+    let expected = format!("taskyard_replies_dropped_total {}", 2 * TASKS);
+    wait_until("each reply is dropped, once", EVENTUALLY, async || {
+        let (_, metrics) = yard.http_get(0, "/metrics").await?;
+        ensure!(metrics.lines().any(|line| line == expected), "{metrics}");
+        anyhow::Ok(())
+    })
+    .await?;
     yard.finish()
 }
 
