@@ -41,6 +41,7 @@ impl Pool {
                 Effect::Reissue { id, attempt } => self.reissue(session, id, attempt),
                 Effect::Mark(number) => self.mark(session, number),
                 Effect::DeclareWorker(worker) => {
+                    session.undeclared.entry(self.names.worker(&worker)).or_default();
                     // A closed channel means that the session is over: an input says so.
                     let _ = session.declares.send(worker);
                 }

@@ -58,7 +58,7 @@ impl Pool {
             Ok(command) => command,
             Err(error) => {
                 let answer = CommandAnswer::refused(format!("not a command: {error}"));
-                return answer_to(&session.replies, &asker, &answer);
+                return answer_to(&session.parcels, &asker, &answer);
             }
         };
         if let Command::Cancel { id } = command {
@@ -74,12 +74,12 @@ impl Pool {
             names: self.names.clone(),
             pool: self.name.clone(),
         };
-        let replies = session.replies.clone();
+        let parcels = session.parcels.clone();
         tokio::spawn(async move {
             let answer = clerk.serve(command).await.unwrap_or_else(|error| {
                 CommandAnswer::refused(format!("RabbitMQ: {error}; try again"))
             });
-            answer_to(&replies, &asker, &answer);
+            answer_to(&parcels, &asker, &answer);
         });
     }
 
@@ -102,11 +102,11 @@ impl Pool {
                 answer
             }
         };
-        answer_to(&session.replies, &asker, &answer);
+        answer_to(&session.parcels, &asker, &answer);
     }
 }
 
-fn answer_to(replies: &mpsc::UnboundedSender<Parcel>, asker: &Asker, answer: &CommandAnswer) {
+fn answer_to(parcels: &mpsc::UnboundedSender<Parcel>, asker: &Asker, answer: &CommandAnswer) {
     let mut properties = Properties::default().with_content_type("application/json".into());
     if let Some(id) = &asker.correlation_id {
         properties = properties.with_correlation_id(id.as_str().into());
@@ -115,7 +115,7 @@ fn answer_to(replies: &mpsc::UnboundedSender<Parcel>, asker: &Asker, answer: &Co
     let mut message = Message::to_queue(asker.reply_to.as_str(), properties, body.into());
     message.is_mandatory = false;
     // A closed channel means that the session is over: the asker asks again.
-    let _ = replies.send(Parcel { message, ops: Vec::new(), tells_returned: true });
+    let _ = parcels.send(Parcel { message, ops: Vec::new(), tells_returned: true });
 }
 
 /// Looks into the dead letters.

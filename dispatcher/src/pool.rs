@@ -18,7 +18,7 @@ use taskyard_common::names::Names;
 use taskyard_common::shutdown::Shutdown;
 use taskyard_common::store::{self, Reader, Store};
 use taskyard_common::wire::{Head, Heartbeat};
-use taskyard_model::{PoolName, Timestamp};
+use taskyard_model::{PoolName, Timestamp, WorkerId};
 use taskyard_scheduler::{BeatFacts, CarId, Event, OpId, Outcome, Scheduler};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
@@ -38,6 +38,8 @@ pub(crate) enum Input {
     Token(u64),
     /// An operator's command.
     Command(Box<Delivery>),
+    /// A worker's queue is there.
+    Declared(WorkerId),
     /// Redis has answered.
     Stored(Vec<(OpId, store::Answer, bool)>),
     /// The broker has answered.
@@ -199,6 +201,7 @@ impl Pool {
                 Taken::Back => {}
             },
             Input::Command(delivery) => self.command(session, *delivery, events),
+            Input::Declared(worker) => session.declared(&self.names.worker(&worker)),
             Input::Stored(answers) => {
                 session.under_way = session.under_way.saturating_sub(answers.len());
                 for (op, answer, is_repeated) in answers {

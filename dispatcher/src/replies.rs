@@ -37,11 +37,9 @@ impl Pool {
                 result: report.body.clone(),
                 result_type: report.content_type.clone().unwrap_or_default(),
             };
-            // A closed channel means that the session is over.
-            let _ = session.replies.send(parcel(op, &id, &to, told));
-            return;
+            return session.outbox.post(parcel(op, &id, &to, told));
         }
-        let (reader, replies) = (self.reader.clone(), session.replies.clone());
+        let (reader, parcels) = (self.reader.clone(), session.parcels.clone());
         tokio::spawn(async move {
             let view = look(&reader, &id).await;
             let told = match &view {
@@ -64,7 +62,7 @@ impl Pool {
                 },
             };
             // A closed channel means that the session is over.
-            let _ = replies.send(parcel(op, &id, &to, told));
+            let _ = parcels.send(parcel(op, &id, &to, told));
         });
     }
 

@@ -35,10 +35,10 @@ pub(crate) struct Session {
     pub(crate) publisher: Publisher,
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
     pub(crate) parcels: mpsc::UnboundedSender<Parcel>,
-    /// To queues of others. On a channel of its own: many of them may be gone.
-    pub(crate) replies: mpsc::UnboundedSender<Parcel>,
     pub(crate) asked: mpsc::UnboundedSender<Vec<Asked>>,
     pub(crate) declares: mpsc::UnboundedSender<WorkerId>,
+    /// Queues that are being declared, and what waits for them: it would be returned.
+    pub(crate) undeclared: HashMap<String, Vec<Parcel>>,
     pub(crate) acks: HashMap<Track, mpsc::UnboundedSender<Settled>>,
     pub(crate) channels: HashMap<Track, Channel>,
     pub(crate) filling: HashMap<Reservoir, (String, CancellationToken)>,
@@ -76,9 +76,6 @@ impl Pool {
         let publisher = Publisher::open(&publishing).await?;
         let (parcels, posted) = mpsc::unbounded_channel();
         tokio::spawn(post::run(publisher.clone(), posted, inputs.clone()));
-        let to_others = Publisher::open_to_others(&publishing).await?;
-        let (replies, posted) = mpsc::unbounded_channel();
-        tokio::spawn(post::run(to_others, posted, inputs.clone()));
         let (asked, to_ask) = mpsc::unbounded_channel();
         tokio::spawn(writer::run(self.store.clone(), to_ask, inputs.clone()));
         let (declares, to_declare) = mpsc::unbounded_channel();
@@ -108,9 +105,9 @@ impl Pool {
             publisher,
             inputs,
             parcels,
-            replies,
             asked,
             declares,
+            undeclared: HashMap::new(),
             acks: HashMap::new(),
             channels: HashMap::new(),
             filling: HashMap::new(),
@@ -138,6 +135,14 @@ impl Pool {
 }
 
 impl Session {
+    /// A worker's queue is there: what waited for it may go.
+    pub(crate) fn declared(&mut self, queue: &str) {
+        for parcel in self.undeclared.remove(queue).into_iter().flatten() {
+            // A closed channel means that the session is over: an input says so.
+            let _ = self.parcels.send(parcel);
+        }
+    }
+
     /// Hands over what the turn has gathered.
     pub(crate) fn flush(&mut self) {
         // A closed channel means that the session is over: an input says so.
@@ -146,7 +151,10 @@ impl Session {
             let _ = self.asked.send(std::mem::take(&mut self.writes));
         }
         for parcel in self.outbox.take() {
-            let _ = self.parcels.send(parcel);
+            match self.undeclared.get_mut(&parcel.message.routing_key) {
+                Some(waiting) => waiting.push(parcel),
+                None => drop(self.parcels.send(parcel)),
+            }
         }
         for (track, acks) in &self.acks {
             let settled = self.cars.take_acks(*track);
@@ -188,6 +196,9 @@ async fn declare(
             error!(error = &error as &dyn std::error::Error, %worker, "the worker's queue cannot be declared");
             // The broker has closed the channel.
             let _ = inputs.send(Input::Failed("a worker's queue cannot be declared"));
+            return;
+        }
+        if inputs.send(Input::Declared(worker)).is_err() {
             return;
         }
     }

@@ -314,7 +314,7 @@ impl Drop for Yard {
     fn drop(&mut self) {
         if !self.is_finished {
             log::print(self.processes(), LOG_LINES);
-            log::print([self.servers().rabbitmq().process()].into_iter(), 10);
+            log::print_complaints(self.servers().rabbitmq());
         }
     }
 }

@@ -247,6 +247,23 @@ impl RabbitMq {
         &self.process
     }
 
+    /// The last `lines` lines of its log at level error or above: for failed tests to show.
+    ///
+    /// A queue that is asked for before it exists is no error of anybody.
+    pub fn complaints(&self, lines: usize) -> String {
+        let files = std::fs::read_dir(self.folder.join("log")).into_iter().flatten().flatten();
+        let logs = files.filter_map(|file| std::fs::read(file.path()).ok());
+        let logs: Vec<String> =
+            logs.map(|log| String::from_utf8_lossy(&log).into_owned()).collect();
+        let bad: Vec<&str> = logs
+            .iter()
+            .flat_map(|log| log.lines())
+            .filter(|line| line.contains("[error]") || line.contains("[critical]"))
+            .filter(|line| !line.contains("Channel error on") && !line.contains("not_found"))
+            .collect();
+        bad[bad.len().saturating_sub(lines)..].join("\n")
+    }
+
     /// The address of a virtual host (`/` is the default one), user `guest`.
     pub fn url(&self, vhost: &str) -> String {
         let vhost = vhost.replace('/', "%2f");

@@ -1,6 +1,9 @@
 //! What the programs logged.
 
-use crate::Process;
+use crate::{Process, RabbitMq};
+
+/// Lines of the broker's complaints that are shown.
+const COMPLAINTS: usize = 40;
 
 /// A fault of RabbitMQ 3.10: who begins to consume a queue at the instant of its declaration may lose the
 /// connection by an internal error (541). Our programs connect anew, and are right to say so.
@@ -32,6 +35,12 @@ pub(super) fn print<'a>(processes: impl Iterator<Item = &'a Process>, lines: usi
     for process in processes {
         eprintln!("==== {} ====\n{}", process.name(), process.log_tail(lines));
     }
+}
+
+/// Prints what the broker complained of, to the same place.
+#[expect(clippy::print_stderr, reason = "the only output that the test harness captures")]
+pub(super) fn print_complaints(rabbitmq: &RabbitMq) {
+    eprintln!("==== rabbitmq ====\n{}", rabbitmq.complaints(COMPLAINTS));
 }
 
 #[cfg(test)]
