@@ -8,7 +8,7 @@ DIR ?=
 QUICK ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test test-containers demo up bench bench-peers lint doc book clean
+.PHONY: help setup build test test-containers demo up bench bench-scale bench-peers lint doc book clean
 
 help: ## Print this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ up: setup build ## Start a private system and keep it until Ctrl-C
 
 bench: setup build ## Measure throughput and latency on this machine
 	@$(BIN)/taskyard-bench
+
+bench-scale: setup build ## Measure how the cost grows with payloads, tasks under way, workers, waiting tasks (QUICK=1: fewer)
+	@$(BIN)/taskyard-bench scale $(if $(QUICK),--quick)
 
 bench-peers: setup build ## Measure Celery, Dramatiq, Taskiq and BullMQ beside it (QUICK=1: few tasks, to see that it works)
 	@.ci/setup peers

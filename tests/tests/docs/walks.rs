@@ -20,6 +20,13 @@ async fn tutorial_does_what_it_says() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn recipes_do_what_they_say() -> anyhow::Result<()> {
+    let yard = Yard::builder().worker(|w| w.id("worker-a").builtin()).start().await?;
+    walk(&yard, "docs/submit.md").await?;
+    yard.finish()
+}
+
 /// A block to run, and what it prints, if the page says so.
 struct Step {
     script: String,

@@ -1,4 +1,4 @@
-//! Processor time of process groups, from `/proc`.
+//! Processor time and memory of process groups, from `/proc`.
 
 use std::collections::BTreeMap;
 
@@ -37,6 +37,14 @@ impl Cpu {
         let per_task = |used: f64| used.max(0.0) * 1e6 / tasks as f64;
         self.0.iter().map(|(role, now)| ((*role).to_owned(), per_task(used(role, *now)))).collect()
     }
+}
+
+/// Bytes of memory that a process keeps; 0 where there is no `/proc`.
+pub(crate) fn resident_bytes(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
+    kib.unwrap_or_default() * 1024.0
 }
 
 /// Process, group, and ticks in user and system mode, of a line of `/proc/<pid>/stat`.

@@ -1,13 +1,16 @@
 //! Taskyard under load: what is submitted, and how its end is seen.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, ensure};
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use nix::sys::signal::Signal;
 use redis::aio::MultiplexedConnection;
 use taskyard_producer::{BulkTask, Producer, Settings, Settled, Submission, TaskId};
-use taskyard_tests::{EVENTUALLY, Servers, Yard, wait_until};
+use taskyard_tests::{EVENTUALLY, Process, Servers, Yard, wait_until};
 
 use crate::{
     cpu::Cpu,
@@ -70,19 +73,25 @@ pub(crate) struct Bench {
     redis: MultiplexedConnection,
     groups: Vec<(&'static str, u32)>,
     workers: Vec<String>,
+    /// Many more workers, which share a process.
+    crowd: Option<Process>,
     sizes: Sizes,
 }
 
 /// What was used before a measurement.
-struct Meter {
+pub(crate) struct Meter {
     cpu: Cpu,
     scripts: u64,
 }
 
 /// Some echo tasks: their ids and payloads follow from a name.
-struct Tasks {
+pub(crate) struct Tasks {
     name: String,
-    count: usize,
+    pub(crate) count: usize,
+    /// Of each payload.
+    bytes: usize,
+    /// 0 to 9; by default as where nobody says anything.
+    priority: Option<u8>,
 }
 
 impl Bench {
@@ -100,7 +109,8 @@ impl Bench {
         let producer = Producer::connect(Settings::new(yard.place().amqp_url())?).await?;
         let client = redis::Client::open(yard.place().redis_url())?;
         let redis = client.get_multiplexed_async_connection().await?;
-        let mut bench = Self { yard, producer, redis, groups: Vec::new(), workers, sizes };
+        let mut bench =
+            Self { yard, producer, redis, groups: Vec::new(), workers, crowd: None, sizes };
         bench.groups = bench.groups()?;
         Ok(bench)
     }
@@ -113,16 +123,38 @@ impl Bench {
             ("dispatcher", self.yard.dispatcher(0)),
         ];
         processes.extend(self.workers.iter().map(|id| ("worker", self.yard.worker(id))));
+        processes.extend(self.crowd.iter().map(|crowd| ("worker", crowd)));
         let pid = |(role, process): (_, &taskyard_tests::Process)| {
             Ok((role, process.pid().with_context(|| format!("{role} has ended"))?))
         };
         processes.into_iter().map(pid).collect()
     }
 
+    /// Starts more workers, all in one process, and waits until the dispatcher knows them.
+    pub(crate) async fn start_crowd(&mut self, count: u32, slots: u32) -> anyhow::Result<()> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("crowd").args(["--count", &count.to_string(), "--slots", &slots.to_string()]);
+        command.env("TASKYARD_AMQP_URL", self.url());
+        let crowd = Process::new("crowd", &self.yard.folder().join("crowd.log"), command)?;
+        crowd.start()?;
+        let expected = self.workers.len() + count as usize;
+        wait_until("the dispatcher knows all workers", LIMIT, async || {
+            let mut card = redis::cmd("ZCARD");
+            let known: usize =
+                card.arg("taskyard:workers").query_async(&mut self.redis.clone()).await?;
+            ensure!(known >= expected, "{known} of {expected}");
+            anyhow::Ok(())
+        })
+        .await?;
+        self.crowd = Some(crowd);
+        self.groups = self.groups()?;
+        Ok(())
+    }
+
     /// Everything once, and not counted: connections, queues, learned run times.
     pub(crate) async fn warm_up(&self) -> anyhow::Result<()> {
         let part = |size: usize| size / 10;
-        raw::two(self.url(), part(self.sizes.single)).await?;
+        raw::two(self.url(), part(self.sizes.single), PAYLOAD_BYTES).await?;
         self.single(&Tasks::new("warm-s", part(self.sizes.single))).await?;
         self.bulk(&Tasks::new("warm-b", part(self.sizes.bulk))).await?;
         self.idle_reply(&Tasks::new("warm-r", part(self.sizes.idle))).await?;
@@ -161,9 +193,10 @@ impl Bench {
                 let meter = self.meter().await?;
                 let measured = match measure {
                     Measure::RawTwo => {
-                        Measured::throughput(single, raw::two(self.url(), single).await?)
+                        let took = raw::two(self.url(), single, PAYLOAD_BYTES).await?;
+                        Measured::throughput(single, took)
                     }
-                    Measure::RawThree => Measured::latency(raw::three(self.url(), idle).await?),
+                    Measure::RawThree => Measured::latency(raw::three(self.url(), idle, 1).await?),
                     Measure::IdleReply => Measured::latency(self.idle_reply(&tasks(idle)).await?),
                     _ => Measured::latency(self.idle_result(&tasks(idle)).await?),
                 };
@@ -175,12 +208,16 @@ impl Bench {
         Ok(measured)
     }
 
-    async fn meter(&self) -> anyhow::Result<Meter> {
+    pub(crate) async fn meter(&self) -> anyhow::Result<Meter> {
         Ok(Meter { cpu: Cpu::now(&self.groups), scripts: self.scripts().await? })
     }
 
     /// Adds what was used since.
-    async fn used(&self, since: &Meter, mut measured: Measured) -> anyhow::Result<Measured> {
+    pub(crate) async fn used(
+        &self,
+        since: &Meter,
+        mut measured: Measured,
+    ) -> anyhow::Result<Measured> {
         let tasks = measured.tasks;
         measured.cpu_us = Cpu::now(&self.groups).per_task_since(&since.cpu, tasks);
         let scripts = self.scripts().await?.saturating_sub(since.scripts);
@@ -197,7 +234,7 @@ impl Bench {
         Ok(number.unwrap_or_default())
     }
 
-    async fn single(&self, tasks: &Tasks) -> anyhow::Result<Measured> {
+    pub(crate) async fn single(&self, tasks: &Tasks) -> anyhow::Result<Measured> {
         let meter = self.meter().await?;
         let (begun, begun_at) = (Instant::now(), now_ms());
         let mut stream = self.producer.stream(WINDOW);
@@ -211,7 +248,7 @@ impl Bench {
         self.last_result(tasks, begun, begun_at, &meter).await
     }
 
-    async fn bulk(&self, tasks: &Tasks) -> anyhow::Result<Measured> {
+    pub(crate) async fn bulk(&self, tasks: &Tasks) -> anyhow::Result<Measured> {
         let meter = self.meter().await?;
         let (begun, begun_at) = (Instant::now(), now_ms());
         self.submit_bulk(tasks).await?;
@@ -234,7 +271,7 @@ impl Bench {
         Ok(measured.in_time(took))
     }
 
-    async fn submit_bulk(&self, tasks: &Tasks) -> anyhow::Result<()> {
+    pub(crate) async fn submit_bulk(&self, tasks: &Tasks) -> anyhow::Result<()> {
         let mut stream = self.producer.stream_bulk("echo")?;
         for number in 0..tasks.count {
             stream.send(BulkTask::new(tasks.payload(number)).id(tasks.id(number))).await?;
@@ -246,23 +283,40 @@ impl Bench {
         accepted(stream.finish().await)
     }
 
-    /// From the first task finished to the last, after all have waited for a worker.
-    async fn drain(&mut self, tasks: &Tasks) -> anyhow::Result<Measured> {
+    /// Asks the workers to end, and waits for it.
+    pub(crate) async fn stop_workers(&self) -> anyhow::Result<()> {
         for id in &self.workers {
             self.yard.worker(id).signal(Signal::SIGTERM)?;
             self.yard.worker(id).wait_exit(EVENTUALLY).await?;
         }
-        self.submit_bulk(tasks).await?;
+        Ok(())
+    }
+
+    /// Starts them again.
+    pub(crate) fn start_workers(&mut self) -> anyhow::Result<()> {
+        for id in &self.workers {
+            self.yard.worker(id).start()?;
+        }
+        self.groups = self.groups()?;
+        Ok(())
+    }
+
+    /// Waits until the last task is on record as waiting.
+    pub(crate) async fn wait_for_intake(&self, tasks: &Tasks) -> anyhow::Result<()> {
         wait_until("intake of the backlog", LIMIT, async || {
             let (state, ..) = self.read(tasks, tasks.count - 1, 1).await?.remove(0);
             ensure!(state == "queued", "the last one is {state:?}");
             anyhow::Ok(())
         })
-        .await?;
-        for id in &self.workers {
-            self.yard.worker(id).start()?;
-        }
-        self.groups = self.groups()?;
+        .await
+    }
+
+    /// From the first task finished to the last, after all have waited for a worker.
+    async fn drain(&mut self, tasks: &Tasks) -> anyhow::Result<Measured> {
+        self.stop_workers().await?;
+        self.submit_bulk(tasks).await?;
+        self.wait_for_intake(tasks).await?;
+        self.start_workers()?;
         let meter = self.meter().await?;
         self.wait_for_all(tasks).await?;
         let measured = Measured::throughput(tasks.count, LIMIT);
@@ -271,14 +325,50 @@ impl Bench {
         Ok(measured.in_time(Duration::from_millis(last.saturating_sub(first).max(1))))
     }
 
+    /// So many at a time, each submitted when another's reply is here: the rate, and how long each took.
+    pub(crate) async fn in_flight(
+        &self,
+        tasks: &Tasks,
+        at_once: usize,
+    ) -> anyhow::Result<Measured> {
+        let meter = self.meter().await?;
+        let begun = Instant::now();
+        let one = async |number| {
+            let begun = Instant::now();
+            let outcome = self.producer.submit_and_wait(tasks.submission(number), LIMIT).await?;
+            ensure!(outcome.result == tasks.payload(number), "task {number}: {outcome:?}");
+            anyhow::Ok(begun.elapsed())
+        };
+        let took: Vec<Duration> = futures_util::stream::iter((0..tasks.count).map(one))
+            .buffer_unordered(at_once)
+            .try_collect()
+            .await?;
+        let rate = Measured::throughput(tasks.count, begun.elapsed());
+        let mut measured = self.used(&meter, rate).await?;
+        measured.numbers.extend(Measured::latency(took).numbers);
+        Ok(measured)
+    }
+
     /// One at a time: submit to reply.
     async fn idle_reply(&self, tasks: &Tasks) -> anyhow::Result<Vec<Duration>> {
+        self.one_by_one(tasks, Duration::ZERO).await
+    }
+
+    /// One at a time with a pause between them: submit to reply.
+    pub(crate) async fn one_by_one(
+        &self,
+        tasks: &Tasks,
+        pause: Duration,
+    ) -> anyhow::Result<Vec<Duration>> {
         let mut took = Vec::with_capacity(tasks.count);
         for number in 0..tasks.count {
             let begun = Instant::now();
             let outcome = self.producer.submit_and_wait(tasks.submission(number), LIMIT).await?;
             took.push(begun.elapsed());
             ensure!(outcome.result == tasks.payload(number), "task {number}: {outcome:?}");
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
         }
         Ok(took)
     }
@@ -321,7 +411,7 @@ impl Bench {
 
     /// Waits for the last task, and then for some hundred that it may have overtaken: to look at all
     /// would cost more than it tells. The check finds those that are still missing.
-    async fn wait_for_all(&self, tasks: &Tasks) -> anyhow::Result<()> {
+    pub(crate) async fn wait_for_all(&self, tasks: &Tasks) -> anyhow::Result<()> {
         self.wait_for(tasks, tasks.count - 1).await?;
         for number in (0..tasks.count).step_by(SAMPLE_EVERY) {
             self.wait_for(tasks, number).await?;
@@ -342,7 +432,7 @@ impl Bench {
     }
 
     /// Compares every result with its payload; when the first and the last task finished.
-    async fn verify(&self, tasks: &Tasks) -> anyhow::Result<(u64, u64)> {
+    pub(crate) async fn verify(&self, tasks: &Tasks) -> anyhow::Result<(u64, u64)> {
         let (mut first, mut last) = (u64::MAX, 0);
         for from in (0..tasks.count).step_by(READ_AT_ONCE) {
             let count = READ_AT_ONCE.min(tasks.count - from);
@@ -383,8 +473,23 @@ impl Bench {
         Ok(rows.into_iter().map(row).collect())
     }
 
-    fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         self.yard.place().amqp_url()
+    }
+
+    /// Bytes that Redis has allocated.
+    pub(crate) async fn redis_bytes(&self) -> anyhow::Result<f64> {
+        let mut info = redis::cmd("INFO");
+        let text: String = info.arg("memory").query_async(&mut self.redis.clone()).await?;
+        let used = text.split_once("used_memory:").map(|(_, rest)| rest);
+        let bytes = used.and_then(|rest| rest.lines().next()?.trim().parse().ok());
+        bytes.context("Redis does not say how much memory it uses")
+    }
+
+    /// Bytes of memory that a role's processes keep; 0 where there is no `/proc`.
+    pub(crate) fn resident_bytes(&self, role: &str) -> f64 {
+        let groups = self.groups.iter().filter(|(of, _)| *of == role);
+        groups.map(|(_, leader)| crate::cpu::resident_bytes(*leader)).sum()
     }
 
     /// Where it runs, for others to be measured on the same servers.
@@ -399,8 +504,20 @@ impl Bench {
 }
 
 impl Tasks {
-    fn new(name: &str, count: usize) -> Self {
-        Self { name: name.to_owned(), count }
+    pub(crate) fn new(name: &str, count: usize) -> Self {
+        Self { name: name.to_owned(), count, bytes: PAYLOAD_BYTES, priority: None }
+    }
+
+    /// With payloads of that size.
+    pub(crate) fn of_bytes(mut self, bytes: usize) -> Self {
+        self.bytes = bytes;
+        self
+    }
+
+    /// With that priority.
+    pub(crate) fn of_priority(mut self, priority: u8) -> Self {
+        self.priority = Some(priority);
+        self
     }
 
     /// As long as the ids that Taskyard gives.
@@ -412,12 +529,17 @@ impl Tasks {
 
     fn payload(&self, number: usize) -> Vec<u8> {
         let mut payload = format!("{}-{number}", self.name).into_bytes();
-        payload.resize(PAYLOAD_BYTES, b'x');
+        payload.resize(self.bytes, b'x');
         payload
     }
 
     fn submission(&self, number: usize) -> Submission {
-        Submission::new("echo").id(self.id(number).as_str()).payload(self.payload(number))
+        let task =
+            Submission::new("echo").id(self.id(number).as_str()).payload(self.payload(number));
+        match self.priority {
+            Some(priority) => task.priority(priority),
+            None => task,
+        }
     }
 }
 

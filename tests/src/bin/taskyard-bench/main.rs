@@ -31,7 +31,8 @@
 //!   (p50), each the median of the ratios of the rounds.
 //! - `targets`: a list of `name` (of a ratio), `at_least` or `at_most`, `is_met`.
 //!
-//! `taskyard-bench peers` measures other task queues beside it: see [`peers`].
+//! `taskyard-bench peers` measures other task queues beside it: see [`peers`]. `taskyard-bench scale`
+//! measures how the cost grows: see [`scale`].
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -43,11 +44,11 @@ mod load;
 mod peers;
 mod raw;
 mod results;
+mod scale;
 mod summary;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use crate::{
@@ -85,6 +86,11 @@ struct Cli {
 enum Command {
     /// Measure Celery, Dramatiq, Taskiq and BullMQ beside Taskyard, on the same servers
     Peers(peers::Options),
+    /// Measure how the cost grows with payloads, tasks under way, workers and waiting tasks
+    Scale(scale::Options),
+    /// Be many workers
+    #[command(hide = true)]
+    Crowd(scale::CrowdOptions),
 }
 
 #[tokio::main]
@@ -95,6 +101,8 @@ async fn main() -> ExitCode {
     }
     let ran = match &cli.command {
         Some(Command::Peers(options)) => peers::run(options).await,
+        Some(Command::Scale(options)) => scale::run(options).await,
+        Some(Command::Crowd(options)) => scale::crowd(options).await,
         None => run(&cli).await,
     };
     match ran {
@@ -118,7 +126,7 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
     }
     bench.end();
     summary.print();
-    summary.write(&cli.summary).with_context(|| cli.summary.display().to_string())?;
+    summary.write(&cli.summary)?;
     println!("\nAlso in {}", cli.summary.display());
     Ok(())
 }

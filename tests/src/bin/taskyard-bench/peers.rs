@@ -30,8 +30,6 @@ mod report;
 
 use std::path::PathBuf;
 
-use anyhow::Context;
-
 use self::{
     comparison::Comparison,
     peer::{Peer, Stand},
@@ -108,7 +106,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     }
     bench.end();
     comparison.print();
-    comparison.write(&options.summary).with_context(|| options.summary.display().to_string())?;
+    comparison.write(&options.summary)?;
     println!("\nAlso in {}", options.summary.display());
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The raw limit: the same client library on the same broker, relaying the same messages.
 //!
-//! Persistent messages of 100 bytes with an id, published with confirms through quorum queues; what
+//! Persistent messages with an id, published with confirms through quorum queues; what
 //! follows from a message is confirmed before the message is acked. A connection to consume and one to
 //! publish for each role. Nothing is scheduled, nothing is remembered: a scheduler that sends a message
 //! for each task to its worker, durably, and does nothing else, would be as fast as [`two`].
@@ -32,14 +32,14 @@ const ACKED_AT_ONCE: usize = 100;
 const QUEUES: [&str; 3] = ["raw.submit", "raw.worker", "raw.outcome"];
 
 /// Submit, relay, worker, as fast as it goes: first publish to last message at the worker.
-pub(crate) async fn two(url: &str, messages: usize) -> anyhow::Result<Duration> {
+pub(crate) async fn two(url: &str, messages: usize, bytes: usize) -> anyhow::Result<Duration> {
     let queues = Queues::declare(url).await?;
     let mut worker = Consuming::open(url, QUEUES[1], PREFETCH).await?;
     let relay = Relay::open(url, QUEUES[0], QUEUES[1], PREFETCH).await?;
     let publishing = Publishing::open(url).await?;
     let relay = tokio::spawn(relay.run(messages));
     let begun = Instant::now();
-    let submit = tokio::spawn(async move { publishing.all(QUEUES[0], messages).await });
+    let submit = tokio::spawn(async move { publishing.all(QUEUES[0], messages, bytes).await });
     let mut unacked = 0;
     for received in 1..=messages {
         let tag = worker.next().await?.delivery_tag;
@@ -56,21 +56,36 @@ pub(crate) async fn two(url: &str, messages: usize) -> anyhow::Result<Duration> 
     Ok(took)
 }
 
-/// Submit, relay, worker, outcome, one message at a time: how long each took.
-pub(crate) async fn three(url: &str, messages: usize) -> anyhow::Result<Vec<Duration>> {
+/// Submit, relay, worker, outcome, so many messages at once: how long each took.
+pub(crate) async fn three(
+    url: &str,
+    messages: usize,
+    at_once: u16,
+) -> anyhow::Result<Vec<Duration>> {
     let queues = Queues::declare(url).await?;
-    let mut outcomes = Consuming::open(url, QUEUES[2], 1).await?;
-    let relay = tokio::spawn(Relay::open(url, QUEUES[0], QUEUES[1], 1).await?.run(messages));
-    let worker = tokio::spawn(Relay::open(url, QUEUES[1], QUEUES[2], 1).await?.run(messages));
+    let mut outcomes = Consuming::open(url, QUEUES[2], at_once).await?;
+    let relay = Relay::open(url, QUEUES[0], QUEUES[1], at_once).await?;
+    let relay = tokio::spawn(relay.run(messages));
+    let worker = Relay::open(url, QUEUES[1], QUEUES[2], at_once).await?;
+    let worker = tokio::spawn(worker.run(messages));
     let publishing = Publishing::open(url).await?;
+    let mut begun = Vec::with_capacity(messages);
     let mut took = Vec::with_capacity(messages);
-    for number in 0..messages {
-        let begun = Instant::now();
-        let confirm = publishing.one(QUEUES[0], &id(number), &[b'x'; PAYLOAD_BYTES]).await?;
-        let tag = outcomes.next().await?.delivery_tag;
-        took.push(begun.elapsed());
-        outcomes.ack(tag).await?;
-        confirmed(confirm).await?;
+    let mut confirms = VecDeque::new();
+    while took.len() < messages {
+        while begun.len() < messages && begun.len() - took.len() < usize::from(at_once) {
+            begun.push(Instant::now());
+            let id = id(begun.len() - 1);
+            confirms.push_back(publishing.one(QUEUES[0], &id, &[b'x'; PAYLOAD_BYTES]).await?);
+        }
+        let outcome = outcomes.next().await?;
+        let number = outcome.properties.message_id().as_ref().context("an id")?.as_str();
+        let began: Instant = *begun.get(number.parse::<usize>()?).context("an id of ours")?;
+        took.push(began.elapsed());
+        outcomes.ack(outcome.delivery_tag).await?;
+        if let Some(confirm) = confirms.pop_front() {
+            confirmed(confirm).await?;
+        }
     }
     relay.await??;
     worker.await??;
@@ -166,7 +181,8 @@ impl Publishing {
         Ok(self.channel.basic_publish("".into(), queue.into(), options, body, properties).await?)
     }
 
-    async fn all(&self, queue: &str, messages: usize) -> anyhow::Result<()> {
+    async fn all(&self, queue: &str, messages: usize, bytes: usize) -> anyhow::Result<()> {
+        let body = vec![b'x'; bytes];
         let mut unconfirmed = VecDeque::with_capacity(WINDOW);
         for number in 0..messages {
             if unconfirmed.len() == WINDOW
@@ -174,7 +190,6 @@ impl Publishing {
             {
                 confirmed(oldest).await?;
             }
-            let body = [b'x'; PAYLOAD_BYTES];
             unconfirmed.push_back(self.one(queue, &id(number), &body).await?);
         }
         for confirm in unconfirmed {

@@ -6,6 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use anyhow::Context;
 use serde::Serialize;
 use serde_json::json;
 
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// Roles in the order of a task's way.
-const ROLES: [&str; 5] = ["bench", "broker", "dispatcher", "redis", "worker"];
+pub(crate) const ROLES: [&str; 5] = ["bench", "broker", "dispatcher", "redis", "worker"];
 
 /// What we want to reach.
 const TARGETS: [Target; 4] = [
@@ -131,22 +132,27 @@ impl Summary {
                 Some(entry)
             })
             .collect();
-        let taken_at = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
         let summary = json!({
-            "schema": 1,
-            "taken_at": u64::try_from(taken_at)?,
-            "version": env!("CARGO_PKG_VERSION"),
-            "cores": std::thread::available_parallelism()?.get(),
             "settings": self.settings,
             "rounds": self.rounds,
             "median": self.medians(),
             "ratios": ratios,
             "targets": targets,
         });
-        if let Some(folder) = file.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        std::fs::write(file, serde_json::to_string_pretty(&summary)? + "\n")?;
-        Ok(())
+        write(file, summary)
     }
+}
+
+/// Writes a file of results, with what each says of itself: when, which version, on how many cores.
+pub(crate) fn write(file: &Path, mut results: serde_json::Value) -> anyhow::Result<()> {
+    let taken_at = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+    results["schema"] = 1.into();
+    results["taken_at"] = u64::try_from(taken_at)?.into();
+    results["version"] = env!("CARGO_PKG_VERSION").into();
+    results["cores"] = std::thread::available_parallelism()?.get().into();
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let text = serde_json::to_string_pretty(&results)? + "\n";
+    std::fs::write(file, text).with_context(|| file.display().to_string())
 }

@@ -1,17 +1,15 @@
 //! The table at the end, and the file.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::Path,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use serde::Serialize;
 use serde_json::json;
 
 use super::{Options, peer::Peer, report::Report};
-use crate::results::{Measure, Measured, Round, median};
+use crate::{
+    results::{Measure, Measured, Round, median},
+    summary,
+};
 
 const TASKYARD: &str = "taskyard";
 
@@ -139,25 +137,16 @@ impl Comparison {
 
     /// Writes the file (see the documentation of the module).
     pub(crate) fn write(&self, file: &Path) -> anyhow::Result<()> {
-        let taken_at = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
         let table: BTreeMap<&str, Vec<Row>> =
             COMPARED.iter().map(|(measure, _)| (measure.name(), self.rows(*measure))).collect();
-        let summary = json!({
-            "schema": 1,
-            "taken_at": u64::try_from(taken_at)?,
-            "version": env!("CARGO_PKG_VERSION"),
-            "cores": std::thread::available_parallelism()?.get(),
+        let results = json!({
             "settings": self.settings,
             "versions": self.versions,
             "rounds": self.rounds,
             "table": table,
             "losses": self.losses,
         });
-        if let Some(folder) = file.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        std::fs::write(file, serde_json::to_string_pretty(&summary)? + "\n")?;
-        Ok(())
+        summary::write(file, results)
     }
 }
 
