@@ -12,7 +12,6 @@ mod consumer;
 mod publisher;
 mod rescue;
 
-mod depth;
 mod topology;
 
 mod probe;
@@ -22,7 +21,6 @@ pub use acks::{Acks, Settled};
 pub use address::{Address, AddressError, AmqpSettings};
 pub use connection::{Connection, Garbled, jittered_wait};
 pub use consumer::{ConsumeOptions, Consumer, Delivery};
-pub use depth::Depths;
 pub use lapin::BasicProperties as Properties;
 pub use lapin::Channel;
 pub use lapin::types::{

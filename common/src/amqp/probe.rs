@@ -10,7 +10,8 @@ use std::time::Duration;
 /// Longest wait for a message to be refused: one of the largest size has to get there first.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Looks at what is on a broker, and what this user may do there, and changes nothing.
+/// Looks at what is on a broker, and what this user may do there, and changes nothing: for people to look
+/// at, and to wait for what somebody else has yet to declare.
 ///
 /// Most questions are asked by asking for something that RabbitMQ must refuse: which refusal comes
 /// says what is so, since permissions are checked first. RabbitMQ closes the channel with each, and
@@ -83,6 +84,9 @@ impl Probe {
     ///
     /// # Errors
     /// The session is lost.
+    ///
+    /// # Cancel safety
+    /// Safe.
     pub async fn queue(&mut self, name: &str) -> Result<Option<Counts>, AmqpError> {
         let channel = self.channel().await?;
         let options = QueueDeclareOptions { passive: true, ..Default::default() };

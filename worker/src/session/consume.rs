@@ -3,7 +3,7 @@ use super::{SessionError, SessionEvent, Sessions, Waits};
 use crate::engine::{Incoming, Settle};
 use std::time::Duration;
 use taskyard_common::amqp::{
-    AmqpError, Channel, Connection, ConsumeOptions, Consumer, Delivery, Depths, Properties, cancel,
+    AmqpError, Channel, Connection, ConsumeOptions, Consumer, Delivery, Probe, Properties, cancel,
 };
 use taskyard_common::wire::train::TASKS;
 use taskyard_common::wire::{Head, Task, read_copy, train};
@@ -67,8 +67,8 @@ impl Sessions {
         let queue = self.names.worker(&self.worker);
         let mut waits = Waits::new();
         loop {
-            let mut depths = Depths::new(connection.clone());
-            while depths.of(&queue).await?.is_none() {
+            let mut probe = Probe::new(connection.clone());
+            while probe.queue(&queue).await?.is_none() {
                 waits.wait().await;
             }
             tokio::time::sleep(SETTLING).await;

@@ -5,7 +5,7 @@ use crate::counts::Counts;
 use crate::exit::{Failure, chain};
 use crate::stats;
 use std::time::Duration;
-use taskyard_common::amqp::{AmqpError, AmqpSettings, Connection, Depths};
+use taskyard_common::amqp::{AmqpError, AmqpSettings, Connection, Probe};
 use taskyard_common::names::{DELAYS, Names};
 use taskyard_common::store::{Reader, TaskView};
 use taskyard_model::{Kind, Pattern, PoolName, State, TaskId};
@@ -22,7 +22,7 @@ pub(super) struct Source<'a> {
     reader: Reader,
     amqp: AmqpSettings,
     names: Names,
-    depths: Option<Depths>,
+    probe: Option<Probe>,
     /// What was last looked up of a state that has no list: too costly to repeat unasked.
     looked: Option<Wanted>,
     events: mpsc::Sender<Event>,
@@ -35,7 +35,7 @@ impl<'a> Source<'a> {
             reader: reach.reader()?,
             amqp: reach.amqp()?,
             names: reach.names(),
-            depths: None,
+            probe: None,
             looked: None,
             events,
         })
@@ -75,7 +75,7 @@ impl<'a> Source<'a> {
             Wanted::Queues => {
                 let queues = self.queues(&pools).await.map_err(|error| {
                     // A new connection next time.
-                    self.depths = None;
+                    self.probe = None;
                     format!("RabbitMQ cannot be asked: {}", chain(&error))
                 });
                 self.tell(Event::Queues(queues)).await;
@@ -120,21 +120,21 @@ impl<'a> Source<'a> {
 
     /// What waits in the queues of these pools and in those that all share.
     async fn queues(&mut self, pools: &[PoolName]) -> Result<Vec<Queue>, AmqpError> {
-        let depths = match &mut self.depths {
-            Some(depths) => depths,
+        let probe = match &mut self.probe {
+            Some(probe) => probe,
             None => {
                 let connection = Connection::open(&self.amqp, "taskyard top", HEARTBEAT_S).await?;
-                self.depths.insert(Depths::new(connection))
+                self.probe.insert(Probe::new(connection))
             }
         };
         let mut queues = Vec::new();
         for (name, holds) in pools.iter().flat_map(|pool| of_pool(&self.names, pool)) {
-            let messages = depths.of(&name).await?;
+            let messages = waiting(probe, &name).await?;
             queues.push(Queue { name, holds, messages });
         }
         let mut delayed = None;
         for level in 0..DELAYS {
-            let messages = depths.of(&self.names.delay(level)).await?;
+            let messages = waiting(probe, &self.names.delay(level)).await?;
             delayed = messages.map(|more| delayed.unwrap_or(0) + more).or(delayed);
         }
         let name = self.names.delay(0).replace(".0", &format!(".0 to {}", DELAYS - 1));
@@ -144,7 +144,7 @@ impl<'a> Source<'a> {
             (self.names.rejected(), "submissions that were not understood"),
         ];
         for (name, holds) in others {
-            let messages = depths.of(&name).await?;
+            let messages = waiting(probe, &name).await?;
             queues.push(Queue { name, holds, messages });
         }
         Ok(queues)
@@ -154,6 +154,11 @@ impl<'a> Source<'a> {
         // Nobody listens when the program ends; the loop sees it.
         let _ = self.events.send(event).await;
     }
+}
+
+/// Messages that wait in a queue, about; `None` if there is no such queue.
+async fn waiting(probe: &mut Probe, queue: &str) -> Result<Option<u64>, AmqpError> {
+    Ok(probe.queue(queue).await?.map(|counts| counts.messages.into()))
 }
 
 /// The queues of a pool in which tasks wait, what goes first at the top.
